@@ -1,0 +1,1 @@
+"""The mathematics of the components: pure torch, no toolbox, no registry."""

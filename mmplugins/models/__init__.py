@@ -1,0 +1,1 @@
+"""Models; the registry imports the packages below when a type is built, this one imports nothing."""
