@@ -1,8 +1,11 @@
 """What every registered loss shares: the call that mmdet's and mmseg's heads make, float32, weight and name."""
 
 from abc import ABCMeta, abstractmethod
+from collections.abc import Sequence
 
+import numpy as np
 import torch
+from mmengine.fileio import load
 from torch import Tensor, nn
 
 from mmplugins.functional.reduction import check_reduction
@@ -98,3 +101,41 @@ def check_floating(name: str, value: Tensor) -> None:
     """Raises TypeError if a tensor is not floating."""
     if not torch.is_floating_point(value):
         raise TypeError(f'{name} must be floating-point logits, got {value.dtype}; pass what the head computed')
+
+
+def class_weight_tensor(class_weight: Sequence[float] | str | None) -> Tensor | None:
+    """Gives class weights as a float32 tensor (C,).
+
+    Args:
+        class_weight: The weights; or a JSON, YAML, pickle or ``.npy`` file that holds them, as mmseg takes it; or None.
+
+    Raises:
+        ValueError: They are not a list of non-negative numbers.
+    """
+    if class_weight is None:
+        return None
+    source = class_weight
+    if isinstance(class_weight, str):
+        class_weight = np.load(class_weight) if class_weight.endswith('.npy') else load(class_weight)
+    weights = torch.as_tensor(class_weight, dtype=torch.float32)
+    if weights.dim() != 1 or not bool((weights >= 0).all()):
+        raise ValueError(f'class_weight must be a list of non-negative numbers, one a class, got {source}')
+    return weights
+
+
+def class_weight_of(class_weight: Tensor, label: Tensor, pred: Tensor, ignore_index: int) -> Tensor:
+    """Gives each pixel the weight of its class.
+
+    Args:
+        class_weight: Shape (C,).
+        label: int64, shape (N, H, W).
+        pred: Logits (N, C, H, W), for their number of classes and dtype.
+        ignore_index: Label whose pixels get the weight 0.
+
+    Raises:
+        ValueError: There is not one weight a class.
+    """
+    if len(class_weight) != pred.shape[1]:
+        raise ValueError(f'class_weight has {len(class_weight)} entries, but the logits have {pred.shape[1]} classes')
+    ignored = label == ignore_index
+    return class_weight.to(pred)[label.masked_fill(ignored, 0)].masked_fill(ignored, 0)

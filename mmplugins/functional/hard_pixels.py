@@ -1,0 +1,212 @@
+"""Hard-pixel selection for cross entropy: OHEM by a probability threshold, and the hardest share of pixels.
+
+Papers: PSPNet with deep supervision and OHEM as trained by pytorch-segmentation-toolbox (loss/criterion.py,
+``OhemCrossEntropy2d`` behind ``CriterionOhemDSN``), and AOT (NeurIPS 2021; networks/layers/loss.py,
+``CrossEntropyLoss``), whose rule goes back to DeepLab's hard example mining.
+
+Differences from the released codes: nothing leaves the device, nothing is sorted, and the softmax is not computed
+again: the true class's probability is p = exp(-cross entropy). Pixels with a NaN loss are always kept, so that a
+broken network shows as a NaN loss.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class HardPixels(NamedTuple):
+    """Outcome of a selection.
+
+    Attributes:
+        kept: Selected pixels, bool, shape (N, H, W).
+        threshold: Largest probability of the true class that is kept, scalar.
+        kept_fraction: Share of the valid pixels that is kept, scalar; 0 if there are none.
+    """
+
+    kept: Tensor
+    threshold: Tensor
+    kept_fraction: Tensor
+
+
+def kth_smallest(values: Tensor, k: Tensor) -> Tensor:
+    """Finds the k-th smallest of non-negative values for a k that is known on the device only.
+
+    The bits of non-negative floats, read as an integer, have the order of the floats: bisection over the bits needs
+    one count per bit and no sort, no copy of the values and no host sync.
+
+    Args:
+        values: float32 or float64, non-negative, at least one; any shape.
+        k: Integer scalar tensor, 1 for the smallest.
+
+    Returns:
+        Scalar of the values' dtype; infinity if k exceeds the number of values.
+    """
+    bits = values.view(torch.int32 if values.dtype == torch.float32 else torch.int64)
+    low = torch.zeros((), dtype=bits.dtype, device=bits.device)
+    high = torch.full((), torch.inf, dtype=values.dtype, device=bits.device).view(bits.dtype)
+    for _ in range(31 if values.dtype == torch.float32 else 63):
+        middle = low + (high - low) // 2
+        enough = torch.count_nonzero(bits <= middle) >= k
+        high = torch.where(enough, middle, high)
+        low = torch.where(enough, low, middle + 1)
+    return high.view(values.dtype)
+
+
+def ohem_threshold(prob: Tensor, valid: Tensor, thresh: float, min_kept: int | float) -> Tensor:
+    """Finds the probability up to which a pixel counts as hard.
+
+    1. A pixel is hard if the probability of its true class is at most ``thresh``.
+    2. If fewer than K pixels are, the threshold rises to the K-th smallest probability.
+    3. If there are at most K valid pixels, it is 1.
+
+    Args:
+        prob: Probability of the true class, any shape.
+        valid: Pixels that take part, bool, same shape.
+        thresh: Probability in [0, 1].
+        min_kept: K, as a count, or as a fraction in (0, 1) of the valid pixels.
+
+    Returns:
+        The threshold, a scalar tensor.
+    """
+    num_valid = torch.count_nonzero(valid)
+    thresh = torch.as_tensor(thresh, dtype=prob.dtype, device=prob.device)
+    one = torch.ones_like(thresh)
+    if isinstance(min_kept, float):
+        count = torch.ceil(min_kept * num_valid).long()
+        kth = kth_smallest(torch.where(valid, prob, torch.inf), count)
+    elif 0 < min_kept < prob.numel():
+        count = min_kept
+        kth = torch.where(valid, prob, torch.inf).flatten().kthvalue(min_kept).values
+    else:
+        count = min_kept
+        kth = thresh
+    return torch.where(num_valid <= count, one, torch.maximum(kth, thresh))
+
+
+def zoomed_probability(logits: Tensor, label: Tensor, stride: int, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Samples the true class's probability on a grid that is ``stride`` times coarser.
+
+    Follows ``scipy.ndimage.zoom`` with a factor of 1/stride: corners aligned, round(size / stride) points,
+    probabilities linear, labels nearest. At some sizes (713, 480, 256, ...) the last grid coordinate exceeds the
+    image by a rounding error, and scipy fills such points with 0: label 0 at probability 0. That is kept, because
+    it decides the released code's threshold there.
+
+    Args:
+        logits: Shape (N, C, H, W).
+        label: int64, shape (N, H, W).
+        stride: Integer above 1.
+        ignore_index: Label that takes no part.
+
+    Returns:
+        Probability of the true class (1 where ignored), shape (N, h, w), and the labels, shape (N, h, w).
+    """
+    rows, columns = (_zoom_grid(size, stride, logits.device) for size in logits.shape[2:])
+    zoomed_label = label[:, rows.nearest[:, None], columns.nearest]  # (N, h, w)
+    outside = rows.outside[:, None] | columns.outside  # (h, w)
+    zoomed_label = zoomed_label.masked_fill(outside, 0)
+    index = zoomed_label.masked_fill(zoomed_label == ignore_index, 0)[:, None]  # (N, 1, h, w)
+    prob = torch.zeros(zoomed_label.shape, dtype=logits.dtype, device=logits.device)
+    for row, row_weight in ((rows.before, 1 - rows.fraction), (rows.after, rows.fraction)):
+        for column, column_weight in ((columns.before, 1 - columns.fraction), (columns.after, columns.fraction)):
+            corner = logits[:, :, row[:, None], column].softmax(1)  # (N, C, h, w)
+            share = (row_weight[:, None] * column_weight).to(prob.dtype)
+            prob += share * corner.gather(1, index).squeeze(1)
+    return prob.masked_fill(outside, 0).masked_fill(zoomed_label == ignore_index, 1), zoomed_label
+
+
+class _ZoomGrid(NamedTuple):
+    before: Tensor
+    after: Tensor
+    fraction: Tensor
+    nearest: Tensor
+    outside: Tensor
+
+
+def _zoom_grid(size: int, stride: int, device: torch.device) -> _ZoomGrid:
+    points = round(size * (1.0 / stride))
+    if points < 1:
+        raise ValueError(f'threshold_stride={stride} leaves no point of {size} pixels; choose a smaller one')
+    step = (size - 1) / (points - 1) if points > 1 else 1.0
+    position = step * torch.arange(points, dtype=torch.float64, device=device)
+    before = position.floor().long().clamp(max=size - 1)
+    after = (before + 1).clamp(max=size - 1)
+    nearest = (position + 0.5).floor().long().clamp(max=size - 1)
+    return _ZoomGrid(before, after, position - before, nearest, position > size - 1)
+
+
+def ohem_pixels(
+    logits: Tensor,
+    label: Tensor,
+    pixel_loss: Tensor,
+    thresh: float = 0.7,
+    min_kept: int | float = 100000,
+    threshold_stride: int = 1,
+    ignore_index: int = 255,
+) -> HardPixels:
+    """Selects hard pixels by the probability of their true class.
+
+    1. p = exp(-cross entropy).
+    2. Find the threshold on all pixels, or on a grid ``threshold_stride`` times coarser (see ``zoomed_probability``)
+       with ``min_kept // threshold_stride**2`` pixels to keep.
+    3. Keep the valid pixels with p at most the threshold.
+
+    Args:
+        logits: Shape (N, C, H, W); used only with a stride above 1.
+        label: int64, shape (N, H, W).
+        pixel_loss: Unweighted cross entropy of each pixel, shape (N, H, W).
+        thresh: Probability in [0, 1].
+        min_kept: Least number of pixels of the whole batch to keep, or a fraction in (0, 1) of the valid ones.
+        threshold_stride: Stride of the search grid.
+        ignore_index: Label that takes no part.
+
+    Returns:
+        The selection; no gradient flows through it.
+    """
+    with torch.no_grad():
+        valid = label != ignore_index
+        prob = torch.exp(-pixel_loss)  # step 1
+        if threshold_stride == 1:  # step 2
+            threshold = ohem_threshold(prob, valid, thresh, min_kept)
+        else:
+            zoomed, zoomed_label = zoomed_probability(logits, label, threshold_stride, ignore_index)
+            if not isinstance(min_kept, float):
+                min_kept = min_kept // threshold_stride**2
+            threshold = ohem_threshold(zoomed, zoomed_label != ignore_index, thresh, min_kept)
+        kept = valid & ~(prob > threshold)  # step 3; NaN is not above anything, hence kept
+        fraction = torch.count_nonzero(kept) / torch.count_nonzero(valid).clamp(min=1)
+    return HardPixels(kept, threshold, fraction)
+
+
+def topk_count(step: int, num_pixels: int, top_k_percent_pixels: float, hard_example_mining_step: int) -> int:
+    """Number of pixels of an image that count at a training step.
+
+    The share falls linearly from all pixels at step 0 to ``top_k_percent_pixels`` at ``hard_example_mining_step``.
+
+    Args:
+        step: Training step, from 0.
+        num_pixels: Pixels of an image, ignored ones included.
+        top_k_percent_pixels: Final share, in (0, 1].
+        hard_example_mining_step: Length of the fall; 0 for the final share from the start.
+
+    Returns:
+        The number, at least 1.
+    """
+    # The released code adds 1e-5 to avoid a division by zero; kept, because it can move the number by one.
+    progress = min(1.0, step / (hard_example_mining_step + 1e-5)) if hard_example_mining_step else 1.0
+    return max(1, int((progress * top_k_percent_pixels + (1.0 - progress)) * num_pixels))
+
+
+def pixel_cross_entropy(logits: Tensor, label: Tensor, ignore_index: int) -> Tensor:
+    """Cross entropy of each pixel.
+
+    Args:
+        logits: Shape (N, C, H, W).
+        label: int64, shape (N, H, W).
+        ignore_index: Label whose pixels get 0.
+
+    Returns:
+        Shape (N, H, W).
+    """
+    return F.cross_entropy(logits, label, ignore_index=ignore_index, reduction='none')
