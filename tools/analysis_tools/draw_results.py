@@ -25,7 +25,8 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from mmplugins.engine.launch import CfgOptions, UsageError, check_checkpoint, check_data, load_config, use_cpu
-from mmplugins.functional.hard_pixels import ohem_pixels, pixel_cross_entropy
+from mmplugins.functional.hard_pixels import ohem_pixels
+from mmplugins.functional.pixel_cross_entropy import pixel_cross_entropy
 from mmplugins.models.losses import OhemCrossEntropyLoss
 
 matplotlib.use('Agg')
