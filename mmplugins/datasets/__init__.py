@@ -1,12 +1,11 @@
-"""Data sets; they need mmseg."""
+"""Data sets; those for segmentation need mmseg."""
 
 from mmplugins.hosts import placeholder, problem_with
 from mmplugins.registry import DATASETS
 
-_problem = problem_with('mmseg')
-if _problem is None:
-    from .binary_mask import BinaryMaskDataset
+if problem := problem_with('mmseg'):
+    BinaryMaskDataset = placeholder('BinaryMaskDataset', DATASETS, 'mmseg', problem)
 else:
-    BinaryMaskDataset = placeholder('BinaryMaskDataset', DATASETS, 'mmseg', _problem)
+    from .binary_mask import BinaryMaskDataset
 
 __all__ = ['BinaryMaskDataset']

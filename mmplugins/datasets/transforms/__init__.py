@@ -3,12 +3,11 @@
 from mmplugins.hosts import placeholder, problem_with
 from mmplugins.registry import TRANSFORMS
 
-_problem = problem_with('mmcv')
-if _problem is None:
+if problem := problem_with('mmcv'):
+    ColorJitter = placeholder('ColorJitter', TRANSFORMS, 'mmcv', problem)
+    LoadBinaryMask = placeholder('LoadBinaryMask', TRANSFORMS, 'mmcv', problem)
+else:
     from .color_jitter import ColorJitter
     from .load_binary_mask import LoadBinaryMask
-else:
-    ColorJitter = placeholder('ColorJitter', TRANSFORMS, 'mmcv', _problem)
-    LoadBinaryMask = placeholder('LoadBinaryMask', TRANSFORMS, 'mmcv', _problem)
 
 __all__ = ['ColorJitter', 'LoadBinaryMask']

@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
+from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from PIL import Image
 
@@ -412,8 +413,6 @@ def test_mmsegs_encoder_decoder_in_a_test_loop(tmp_path):
 
 
 def test_evaluator_takes_mmsegs_data_samples():
-    from mmengine.structures import PixelData
-
     sample = SegDataSample(metainfo=dict(img_path='a.jpg', ori_shape=(6, 8), img_shape=(3, 4), dataset_name='mine'))
     sample.seg_logits = PixelData(data=torch.as_tensor(quarter(), dtype=torch.float32)[None])
     sample.gt_sem_seg = PixelData(data=torch.as_tensor(quarter())[None])
