@@ -169,7 +169,7 @@ def batch_mean_scale(logits: Tensor, count: Tensor | None) -> Tensor:
     if count is None:
         return logits.new_full((), 1 / max(logits.shape[1] * logits.shape[2], 1))
     total = count.sum((1, 2), dtype=logits.dtype)  # (N,)
-    return (total > 0).sum() / total.sum().clamp(min=torch.finfo(logits.dtype).tiny)
+    return (total > 0).sum() / total.sum().clamp(min=_floor(logits))
 
 
 class _Terms(NamedTuple):
@@ -227,9 +227,13 @@ def _region_loss(
     """Computes the value (n,) of n images and, if asked for, its gradient (n, H, W).
 
     1. Weights: w for the regions, v for the cross entropy; None stands for 1.
-    2. Sums over an image: I = sum(w p m), U = sum(w (p + m)) - I, E = sum(v (softplus(x) - x m)).
+    2. Sums over an image: I = sum(p m w), U = sum((p + m) w) - I, E = sum((softplus(x) - x m) v).
     3. Value: E * scale + 1 - I/U; scale is 1 / sum(w) where none is given.
-    4. Gradient: v * scale * (p - m) - w p (1 - p) (m - I/U (1 - m)) / U.
+    4. Gradient: the derivative to p is a m w + b w with b = I/U / U and a = -1/U - b; times (1 - p) p; plus
+       (p - m) scale v.
+
+    Additions and products come in the order in which autograd has them for the released formula, so that float32
+    rounds alike: PFNet's first training steps amplify a difference in the last digit a thousandfold each.
     """
     mask = mask.to(logits.dtype)
     if count is not None:
@@ -238,36 +242,40 @@ def _region_loss(
     weight = edge_weight(mask, terms.kernel_size, terms.strength) if terms.edges else None  # step 1
     if count is not None:
         weight = count if weight is None else weight.mul_(count)
+    entropy_weight = weight if terms.entropy == 'weighted' else count
 
     prob = logits.sigmoid()  # step 2
-    weighted_mask = mask if weight is None else mask * weight
-    inter = _image_sum(prob * weighted_mask)
-    union = _image_sum(prob if weight is None else prob * weight) + _image_sum(weighted_mask) - inter
-    union = union.clamp_(min=torch.finfo(logits.dtype).tiny)
-    iou = inter / union
-    value = 1 - iou  # step 3
+    inter = _image_sum(_times(prob * mask, weight))
+    union = (_image_sum(_times(prob + mask, weight)) - inter).clamp_(min=_floor(logits))
+    value = 1 - inter / union  # step 3
     if count is not None:
         value = value * (_image_sum(count) > 0)
+    if terms.entropy == 'weighted':
+        scale = _image_sum(weight).clamp_(min=_floor(logits)).reciprocal_()
     if terms.entropy != 'none':
-        entropy_weight = weight if terms.entropy == 'weighted' else count
-        if terms.entropy == 'weighted':
-            scale = _image_sum(weight).clamp_(min=torch.finfo(logits.dtype).tiny).reciprocal_()
-        entropy = torch.addcmul(F.softplus(logits), logits, mask, value=-1)
-        value = value + scale * _image_sum(entropy if entropy_weight is None else entropy.mul_(entropy_weight))
+        entropy = F.softplus(logits).sub_(logits * mask)
+        value = value + scale * _image_sum(_times(entropy, entropy_weight))
     if not with_grad:
         return value, None
 
-    iou, union = iou[:, None, None], union[:, None, None]  # step 4
-    slope = (1 - prob).mul_(prob).mul_(torch.addcmul(iou, mask, iou + 1, value=-1)).div_(union)
-    if terms.entropy == 'none':
-        return value, slope if weight is None else slope.mul_(weight)
-    scale = scale[:, None, None] if scale.dim() else scale
-    error = prob.sub_(mask).mul_(scale)
-    if terms.entropy == 'weighted':
-        return value, slope.add_(error).mul_(weight)
-    if weight is not None:
-        slope.mul_(weight)
-    return value, slope.add_(error if count is None else error.mul_(count))
+    b = (inter / union / union)[:, None, None]  # step 4
+    a = -1 / union[:, None, None] - b
+    slope = (a * mask).add_(b) if weight is None else (weight * a).mul_(mask).add_(weight * b)
+    slope.mul_(1 - prob).mul_(prob)
+    if terms.entropy != 'none':
+        error = prob.sub_(mask).mul_(scale[:, None, None] if scale.dim() else scale)
+        slope.add_(_times(error, entropy_weight))
+    return value, slope
+
+
+def _times(x: Tensor, weight: Tensor | None) -> Tensor:
+    """Multiplies in place."""
+    return x if weight is None else x.mul_(weight)
+
+
+def _floor(x: Tensor) -> float:
+    """Least divisor: so far above the smallest normal number that its reciprocal times a weight does not overflow."""
+    return torch.finfo(x.dtype).tiny * 2**30
 
 
 def _image_sum(x: Tensor) -> Tensor:

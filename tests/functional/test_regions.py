@@ -215,6 +215,33 @@ def test_empty_and_full_masks_stay_finite(loss, mask_value, logit):
 
 
 @each_loss
+def test_large_counts_stay_finite(loss):
+    """The reciprocal of a vanishing union times the count must not overflow."""
+    logits = torch.full((1, 9, 9), -90.0, requires_grad=True)
+    value = loss(logits, torch.zeros(1, 9, 9), torch.full((1, 9, 9), 1e6))
+    value.sum().backward()
+    assert torch.isfinite(value).all()
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_rounds_like_autograd_on_the_released_formula():
+    """Bit by bit, on which the first training steps depend; see the trajectory of PFNet's training."""
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(4, 64, 64, generator=generator).requires_grad_()
+    mask = torch.zeros(4, 64, 64)
+    mask[:, 10:30, 20:50] = 1
+    value = released(logits, mask).mean()
+    (grad,) = torch.autograd.grad(value, logits)
+    weight = 1 + 5 * (F.avg_pool2d(mask[:, None], 31, 1, 15)[:, 0] - mask).abs()
+    prob = logits.sigmoid()
+    inter = ((prob * mask) * weight).sum((1, 2))
+    union = ((prob + mask) * weight).sum((1, 2))
+    iou = (1 - inter / (union - inter)).mean()
+    (expected,) = torch.autograd.grad(F.binary_cross_entropy_with_logits(logits, mask) + iou, logits)
+    assert torch.equal(grad, expected)
+
+
+@each_loss
 def test_mixed_extreme_logits_stay_finite(loss):
     logits, mask = example()
     logits = (1e4 * logits.sign()).requires_grad_()
