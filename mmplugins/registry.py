@@ -43,10 +43,11 @@ def _child(name: str, *locations: str) -> PluginRegistry:
     return PluginRegistry(parent.name, parent=parent, scope='mmplugins', locations=list(locations))
 
 
-MODELS = _child('MODELS', 'mmplugins.models.losses')
+MODELS = _child('MODELS', 'mmplugins.models.losses', 'mmplugins.models.decode_heads')
 TASK_UTILS = _child('TASK_UTILS')
 DATASETS = _child('DATASETS', 'mmplugins.datasets')
 TRANSFORMS = _child('TRANSFORMS', 'mmplugins.datasets.transforms')
 METRICS = _child('METRICS', 'mmplugins.evaluation.metrics')
 HOOKS = _child('HOOKS')
 VISUALIZERS = _child('VISUALIZERS')
+PARAM_SCHEDULERS = _child('PARAM_SCHEDULERS', 'mmplugins.engine.schedulers')
