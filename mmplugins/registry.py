@@ -8,7 +8,7 @@ the type is there. Packages that need no host come first, so that a loss never i
 from importlib import import_module
 
 from mmengine import registry as mmengine_registry
-from mmengine.registry import Registry
+from mmengine.registry import DefaultScope, Registry
 
 
 class PluginRegistry(Registry):
@@ -16,6 +16,9 @@ class PluginRegistry(Registry):
 
     mmengine's own imports all locations at the first look-up. Here that would import mmseg and mmdet for the sake
     of a loss that needs neither.
+
+    Where ``mmplugins`` is itself the default scope, as mmengine makes it for what a config inherits from
+    ``_base_ = 'mmplugins::...'``, a type that is not ours is looked for in the toolboxes too.
     """
 
     def get(self, key: str) -> type | None:
@@ -35,7 +38,28 @@ class PluginRegistry(Registry):
                         import_module(location)
                     if name in self.module_dict:
                         return self.module_dict[name]
+            if scope is None:
+                for host in _toolbox_scopes():
+                    toolbox = self.root.children.get(host)
+                    if toolbox is not None and (cls := toolbox.get(name)) is not None:
+                        return cls
         return super().get(key)
+
+
+def _toolbox_scopes() -> list[str]:
+    """Toolboxes to search where mmplugins is the default scope: the one that the run was started in comes first."""
+    current = DefaultScope.get_current_instance()
+    if current is None or current.scope_name != 'mmplugins':
+        return []
+    started = [scope.scope_name for scope in reversed(DefaultScope._instance_dict.values())]
+    scopes = []
+    for host in sorted(('mmseg', 'mmdet'), key=lambda host: started.index(host) if host in started else len(started)):
+        try:
+            import_module(f'{host}.registry')
+        except (ImportError, AssertionError):  # a toolbox asserts the versions of those below it
+            continue
+        scopes.append(host)
+    return scopes
 
 
 def _child(name: str, *locations: str) -> PluginRegistry:
@@ -48,6 +72,14 @@ TASK_UTILS = _child('TASK_UTILS')
 DATASETS = _child('DATASETS', 'mmplugins.datasets')
 TRANSFORMS = _child('TRANSFORMS', 'mmplugins.datasets.transforms')
 METRICS = _child('METRICS', 'mmplugins.evaluation.metrics')
-HOOKS = _child('HOOKS')
+HOOKS = _child('HOOKS', 'mmplugins.engine.hooks')
 VISUALIZERS = _child('VISUALIZERS')
 PARAM_SCHEDULERS = _child('PARAM_SCHEDULERS', 'mmplugins.engine.schedulers')
+
+# Nothing of ours is in these; they are here so that a run whose default scope is mmplugins finds all that it needs.
+for _name in (
+    *('RUNNERS', 'RUNNER_CONSTRUCTORS', 'LOOPS', 'LOG_PROCESSORS', 'DATA_SAMPLERS', 'MODEL_WRAPPERS', 'EVALUATOR'),
+    *('OPTIMIZERS', 'OPTIM_WRAPPERS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'WEIGHT_INITIALIZERS'),
+    *('VISBACKENDS', 'INFERENCERS', 'STRATEGIES', 'FUNCTIONS'),
+):
+    globals()[_name] = _child(_name)

@@ -5,7 +5,9 @@ from mmplugins.registry import DATASETS
 
 if problem := problem_with('mmseg'):
     BinaryMaskDataset = placeholder('BinaryMaskDataset', DATASETS, 'mmseg', problem)
+    CamVidDataset = placeholder('CamVidDataset', DATASETS, 'mmseg', problem)
 else:
     from .binary_mask import BinaryMaskDataset
+    from .camvid import CamVidDataset
 
-__all__ = ['BinaryMaskDataset']
+__all__ = ['BinaryMaskDataset', 'CamVidDataset']

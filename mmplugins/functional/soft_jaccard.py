@@ -1,11 +1,42 @@
 """Soft Jaccard (IoU) loss over the classes present.
 
 Paper: AOT (NeurIPS 2021). Released code: networks/layers/loss.py, ``SoftJaccordLoss``, a Tversky index with
-alpha = beta = 1 and no smoothing. Differences: all classes and images at once, no pixel is gathered.
+alpha = beta = 1 and no smoothing. Differences: all classes and images at once, no pixel is gathered, sums of large
+images keep float32's precision, and the gradient is written down, which needs one map of the logits' size.
 """
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+BLOCK = 8192  # pixels summed in float32 before the sums are added in float64
+
+
+class _ClassSums(torch.autograd.Function):
+    """Sums of p_c and of p_c g_c over the pixels, where p is the softmax and g the one-hot label."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, logits: Tensor, index: Tensor, share: Tensor
+    ) -> tuple[Tensor, Tensor]:  # logits (N, C, P), index and share (N, P)
+        prob = logits.softmax(1)
+        ctx.save_for_backward(prob, index, share)
+        blocks = zip(prob.split(BLOCK, 2), share[:, :, None].split(BLOCK, 1), strict=True)
+        total = sum(torch.bmm(p, s).double() for p, s in blocks).squeeze(2)  # (N, C)
+        true_prob = prob.gather(1, index[:, None]).squeeze(1)  # (N, P)
+        true = torch.zeros_like(total).scatter_add_(1, index, (true_prob * share).double())  # (N, C)
+        return total.to(prob.dtype), true.to(prob.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad_total: Tensor, grad_true: Tensor) -> tuple[Tensor, None, None]:
+        # d/dp_c = share (grad_total_c + g_c grad_true_c), and through the softmax p_c (d/dp_c - sum_k p_k d/dp_k)
+        prob, index, share = ctx.saved_tensors
+        true_term = prob.gather(1, index[:, None]).squeeze(1) * grad_true.gather(1, index) * share  # (N, P)
+        mean = torch.bmm(grad_total[:, None], prob).squeeze(1) * share + true_term  # (N, P)
+        grad = grad_total[:, :, None] * share[:, None]  # (N, C, P)
+        grad.sub_(mean[:, None]).mul_(prob).scatter_add_(1, index[:, None], true_term[:, None])
+        return grad, None, None
 
 
 def soft_jaccard_loss(logits: Tensor, label: Tensor, ignore_index: int, weight: Tensor | None = None) -> Tensor:
@@ -18,23 +49,19 @@ def soft_jaccard_loss(logits: Tensor, label: Tensor, ignore_index: int, weight: 
         logits: Shape (N, C, H, W).
         label: int64, shape (N, H, W).
         ignore_index: Label of pixels that take no part.
-        weight: Factor of each pixel in the sums, shape (N, H, W).
+        weight: Factor of each pixel in the sums, shape (N, H, W); no gradient flows to it.
 
     Returns:
         Loss of each image, shape (N,), in [0, 1]; 0 for an image without a valid pixel.
     """
-    num_classes = logits.shape[1]
     valid = label != ignore_index
     index = torch.where(valid, label, 0).flatten(1)  # (N, HW)
-    share = (valid if weight is None else valid * weight).flatten(1).to(logits.dtype)  # (N, HW)
-    prob = logits.flatten(2).softmax(1)  # (N, C, HW)
-
-    zeros = prob.new_zeros(len(prob), num_classes)
-    true_prob = prob.gather(1, index[:, None]).squeeze(1)  # (N, HW)
-    intersection = zeros.scatter_add(1, index, true_prob * share)  # (N, C)
-    truth = zeros.scatter_add(1, index, share)  # (N, C)
-    union = torch.bmm(prob, share[:, :, None]).squeeze(2) + truth - intersection  # (N, C)
+    share = (valid if weight is None else valid * weight.detach()).flatten(1).to(logits.dtype)  # (N, HW)
+    prob_sum, intersection = _ClassSums.apply(logits.flatten(2), index, share)  # (N, C) each
+    # scatter_add sums one by one: float32 would lose 0.1 % over a large image
+    truth = torch.zeros_like(prob_sum, dtype=torch.float64).scatter_add(1, index, share.double()).to(prob_sum.dtype)
 
     present = truth > 0
+    union = prob_sum + truth - intersection
     loss = 1 - intersection / torch.where(present, union, 1)
     return (loss * present).sum(1) / present.sum(1).clamp(min=1)

@@ -6,6 +6,8 @@ from torch import Tensor
 
 from mmplugins.registry import MODELS
 
+from .values import assert_relative
+
 
 class LossContract:
     """Tests that every registered loss must pass.
@@ -120,6 +122,14 @@ class LossContract:
         assert value.dtype == torch.float32
         assert pred.grad.dtype == dtype
         torch.testing.assert_close(value, expected, rtol=0, atol=0)
+
+    def test_large_images_are_summed_exactly(self):
+        pred, target = (x.repeat(1, *[1] * (x.dim() - 3), 40, 40) for x in self.example())
+        value = self.run(self.build(), pred.requires_grad_(), target)
+        expected = self.run(self.build(), exact := pred.detach().double().requires_grad_(), target)
+        assert_relative(value, float(expected), 1e-5, 'loss')
+        (grad,), (exact_grad,) = torch.autograd.grad(value, pred), torch.autograd.grad(expected, exact)
+        assert_relative(grad, exact_grad, 1e-5, 'gradient')
 
     def test_integer_logits_raise(self):
         pred, target = self.example()

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from mmengine.logging import MessageHub
 
 from mmplugins.models.losses import OhemCrossEntropyLoss
-from mmplugins.testing import LossContract, assert_relative, load_golden
+from mmplugins.testing import assert_relative, load_golden
+from mmplugins.testing.losses import LossContract
 from tests.locations import golden_files
 
 

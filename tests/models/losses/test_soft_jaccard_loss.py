@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from mmplugins.models.losses import SoftJaccardLoss
-from mmplugins.testing import LossContract, assert_relative, load_golden
+from mmplugins.testing import assert_relative, load_golden
+from mmplugins.testing.losses import LossContract
 from tests.locations import golden_files
 
 

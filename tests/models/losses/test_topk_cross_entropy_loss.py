@@ -4,7 +4,8 @@ import torch.nn.functional as F
 from mmengine.logging import MessageHub
 
 from mmplugins.models.losses import TopKCrossEntropyLoss
-from mmplugins.testing import LossContract, assert_relative, load_golden
+from mmplugins.testing import assert_relative, load_golden
+from mmplugins.testing.losses import LossContract
 from tests.locations import golden_files
 
 

@@ -1,0 +1,16 @@
+# The same with half the hardest pixels' cross entropy and half the soft Jaccard loss, as AOT mixes them.
+_base_ = './pspnet_r18-d8_w32-ce_1xb8-1k_camvid-180x240.py'
+
+model = dict(
+    decode_head=dict(
+        loss_decode=[
+            dict(
+                type='mmplugins.TopKCrossEntropyLoss',
+                top_k_percent_pixels=0.15,
+                hard_example_mining_step=500,
+                loss_weight=0.5,
+            ),
+            dict(type='mmplugins.SoftJaccardLoss', loss_weight=0.5),
+        ]
+    )
+)

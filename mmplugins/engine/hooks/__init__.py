@@ -1,0 +1,6 @@
+"""Hooks of mmengine's Runner; none of them needs mmdet or mmseg."""
+
+from .iter_seed_hook import IterSeedHook
+from .safe_checkpoint_hook import SafeCheckpointHook
+
+__all__ = ['IterSeedHook', 'SafeCheckpointHook']

@@ -1,0 +1,222 @@
+"""What ``tools/train.py`` and ``tools/test.py`` share: arguments, the config, checks, and the runner.
+
+Imports mmengine and torch only, so that a config of any toolbox runs with the tools. What cannot work raises
+UsageError before anything is trained.
+"""
+
+import os
+from argparse import SUPPRESS, ArgumentParser, Namespace
+from collections.abc import Iterator
+from datetime import timedelta
+from difflib import get_close_matches
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.logging import print_log
+from mmengine.registry import RUNNERS, init_default_scope
+from mmengine.runner import Runner
+from torch import distributed
+
+
+class UsageError(Exception):
+    """What the user gave cannot work; the text says how to mend it."""
+
+
+class CfgOptions(DictAction):
+    """mmengine's ``--cfg-options``, with an error that names what is not ``key=value``."""
+
+    def __call__(
+        self, parser: ArgumentParser, namespace: Namespace, values: list[str], option_string: str | None = None
+    ) -> None:
+        """Takes ``key=value`` strings; ends the program with a message at anything else."""
+        wrong = [value for value in values if '=' not in value]
+        if wrong:
+            parser.error(
+                f'{option_string} takes key=value pairs, got {" ".join(wrong)!r}; write for example '
+                f"{option_string} train_cfg.max_iters=100, without blanks around '='"
+            )
+        super().__call__(parser, namespace, values, option_string)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Adds the arguments of both tools."""
+    parser.add_argument(
+        '--work-dir', help="folder of logs and checkpoints; default: the config's, or work_dirs/<config>"
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=CfgOptions,
+        metavar='KEY=VALUE',
+        help='override settings of the config; lists as key="[a,b]" or key=a,b, nested as key="[(a,b),(c,d)]"',
+    )
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='what started the processes'
+    )
+    # torch.distributed.launch passes it; the environment says the same
+    parser.add_argument('--local-rank', '--local_rank', type=int, help=SUPPRESS)
+
+
+def load_config(args: Namespace, tool: str) -> Config:
+    """Reads the config and puts the command line's settings in.
+
+    Args:
+        args: Has ``config`` and what ``add_arguments`` adds.
+        tool: File of the tool; the configs to suggest lie in ``../configs``, seen from its folder.
+
+    Returns:
+        The config. Its ``work_dir`` is the command line's, else the config's own, else ``work_dirs/<config>``.
+
+    Raises:
+        UsageError: There is no such file.
+    """
+    path = Path(args.config)
+    if not path.is_file():
+        raise UsageError(
+            f'config {args.config} is no file{_suggestion(path, Path(tool).resolve().parents[1] / "configs")}'
+        )
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / path.stem)
+    # mmengine asks for it where a type is looked up before the runner is there
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    return cfg
+
+
+def _suggestion(path: Path, folder: Path) -> str:
+    known: dict[str, list[Path]] = {}
+    for config in sorted(folder.rglob('*.py')):
+        if '_base_' not in config.parts:
+            known.setdefault(config.stem, []).append(config)
+    close = [config for stem in get_close_matches(path.stem, known, cutoff=0.5) for config in known[stem]]
+    if not close:
+        return f'; configs lie in {folder}'
+    return '; did you mean ' + ' or '.join(os.path.relpath(config) for config in close[:3]) + '?'
+
+
+def check_data(cfg: Config, *loaders: str) -> None:
+    """Checks that the folders of the data sets are there.
+
+    Args:
+        cfg: The config.
+        *loaders: Keys of the data loaders that will be used.
+
+    Raises:
+        UsageError: A ``data_root`` on this machine is no folder.
+    """
+    for loader in loaders:
+        for key, root in _data_roots(cfg.get(loader), loader):
+            if not Path(root).is_dir():
+                raise UsageError(
+                    f'{key} is {root!r}, and there is no such folder (in {Path.cwd()}); '
+                    f'link the data there, or give their place with --cfg-options {key}=FOLDER'
+                )
+
+
+def _data_roots(node: object, key: str) -> Iterator[tuple[str, str]]:
+    """Yields the config key and the value of each local ``data_root``, those of wrapped data sets included."""
+    if isinstance(node, list | tuple):
+        for index, child in enumerate(node):
+            yield from _data_roots(child, f'{key}.{index}')
+    elif isinstance(node, dict):
+        root = node.get('data_root')
+        if root and '://' not in root and not node.get('backend_args'):
+            yield f'{key}.data_root', root
+        for name in ('dataset', 'datasets'):
+            yield from _data_roots(node.get(name), f'{key}.{name}')
+
+
+def check_checkpoint(path: str, what: str) -> None:
+    """Raises UsageError if a local checkpoint is not there.
+
+    Args:
+        path: A file, or an address of one of mmengine's schemes (``https://``, ``torchvision://``, ...).
+        what: The argument or config key that named it.
+    """
+    if '://' not in path and not Path(path).is_file():
+        raise UsageError(f'{what}: there is no checkpoint {path} (in {Path.cwd()})')
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Builds the runner; starts the process group where mmengine cannot, on a machine without an accelerator.
+
+    Raises:
+        UsageError: The launcher's environment is missing, or the launcher does not work on this machine.
+    """
+    if cfg.launcher == 'pytorch':
+        missing = [name for name in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR') if name not in os.environ]
+        if missing:
+            raise UsageError(
+                f'--launcher pytorch needs {", ".join(missing)} in the environment: start the processes with '
+                'tools/dist_train.sh CONFIG N or tools/dist_test.sh CONFIG CHECKPOINT N'
+            )
+    if cfg.launcher == 'mpi':  # mmengine's wrapper reads torch's name, its launcher Open MPI's
+        os.environ.setdefault('LOCAL_RANK', os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', '0'))
+    if get_device() == 'cpu':
+        use_cpu(cfg)
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def use_cpu(cfg: Config) -> None:
+    """Makes a config work on the CPU.
+
+    1. SyncBN, which does not run on the CPU, becomes BN.
+    2. With the pytorch launcher, the process group is started with gloo and the model is wrapped without devices:
+       mmengine's launcher and wrapper assume CUDA.
+
+    Args:
+        cfg: The config; changed in place.
+
+    Raises:
+        UsageError: The launcher is slurm or mpi.
+    """
+    if cfg.launcher in ('slurm', 'mpi'):
+        raise UsageError(
+            f'--launcher {cfg.launcher} needs CUDA, and torch sees none (driver? CUDA_VISIBLE_DEVICES?); '
+            'several processes on the CPU: tools/dist_train.sh CONFIG N'
+        )
+    if cfg.launcher == 'pytorch':
+        timeout = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
+        distributed.init_process_group('gloo', timeout=None if timeout is None else timedelta(seconds=timeout))
+        wrapper = cfg.get('model_wrapper_cfg') or dict(
+            broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False)
+        )
+        wrapper.setdefault('type', 'MMDistributedDataParallel')
+        if 'DistributedDataParallel' in type_name(wrapper):
+            wrapper.setdefault('device_ids', None)
+        cfg.model_wrapper_cfg = wrapper
+    changed = _sync_bn_to_bn(cfg.model)
+    if cfg.get('sync_bn') is not None:
+        cfg.sync_bn = None
+        changed += 1
+    if changed:
+        print_log(
+            'CPU: SyncBN of the config became BN, as SyncBatchNorm runs on CUDA only; '
+            'each process normalises with its own statistics.',
+            logger='current',
+        )
+
+
+def type_name(config: dict) -> str:
+    """Name of a config's ``type``, without scope; '' if it has none. In a pure-Python config the type is a class."""
+    kind = config.get('type', '')
+    return kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__
+
+
+def _sync_bn_to_bn(node: object) -> int:
+    """Changes SyncBN to BN everywhere in a model's config, in place; returns how often."""
+    if isinstance(node, list | tuple):
+        return sum(_sync_bn_to_bn(child) for child in node)
+    if not isinstance(node, dict):
+        return 0
+    changed = 0
+    if type_name(node) in ('SyncBN', 'MMSyncBN', 'SyncBatchNorm'):
+        node['type'] = 'BN'
+        changed = 1
+    return changed + sum(_sync_bn_to_bn(child) for child in node.values())

@@ -1,0 +1,104 @@
+"""Every registered component has a test, says what it takes and gives, and is used by a config or a tool."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import mmplugins
+from mmplugins.doctor import components, registries
+from mmplugins.models.losses import BaseLoss
+from mmplugins.testing.losses import LossContract
+
+ROOT = Path(__file__).parents[1]
+COMPONENTS = [
+    pytest.param(registries()[registry].module_dict[name], id=f'{registry}.{name}')
+    for registry, name, reason in components()
+    if reason is None
+]
+LOSSES = [cls for name, cls in registries()['MODELS'].module_dict.items() if inspect.isclass(cls)]
+LOSSES = [pytest.param(cls, id=cls.__name__) for cls in LOSSES if issubclass(cls, BaseLoss)]
+CALL = ('pred', 'target', 'weight', 'avg_factor', 'reduction_override', 'ignore_index')
+
+
+def sources(*folders: str) -> str:
+    return '\n'.join(path.read_text() for folder in folders for path in sorted((ROOT / folder).rglob('*.py')))
+
+
+TESTS = sources('tests')
+USES = sources('configs', 'tools', 'mmplugins/engine')
+
+
+def test_there_are_components():
+    names = {param.values[0].__name__ for param in COMPONENTS}
+    assert {'OhemCrossEntropyLoss', 'TopKCrossEntropyLoss', 'SoftJaccardLoss', 'CamVidDataset'} <= names
+    assert len(LOSSES) >= 3
+
+
+@pytest.mark.parametrize('cls', COMPONENTS)
+def test_has_a_test(cls):
+    assert re.search(rf'\b{cls.__name__}\b', TESTS), f'no test names {cls.__name__}'
+
+
+@pytest.mark.parametrize('cls', COMPONENTS)
+def test_is_used(cls):
+    assert re.search(rf"'(mmplugins\.)?{cls.__name__}'", USES), f'no config and no tool uses {cls.__name__}'
+
+
+@pytest.mark.parametrize('cls', COMPONENTS)
+def test_docstring_names_every_argument(cls):
+    doc = inspect.getdoc(cls)
+    assert doc, f'{cls.__name__} has no docstring'
+    parameters = inspect.signature(cls.__init__).parameters.values()
+    own = [p.name for p in parameters if p.name != 'self' and p.kind is not p.VAR_POSITIONAL]
+    if '__init__' in vars(cls):
+        missing = [name for name in own if not re.search(rf'^\s*\**{name}\b.*:', doc, re.M)]
+        assert missing == [], f'{cls.__name__} does not document {missing}'
+
+
+@pytest.mark.parametrize('cls', LOSSES)
+def test_loss_states_shapes_and_errors(cls):
+    doc = inspect.getdoc(cls)
+    for part in ('Shape:', 'Raises:', 'Examples:', '(N, ', 'loss_weight:', 'loss_name:'):
+        assert part in doc, f'{cls.__name__} lacks {part!r}'
+
+
+@pytest.mark.parametrize('cls', LOSSES)
+def test_loss_takes_the_common_call(cls):
+    parameters = inspect.signature(cls.forward).parameters
+    assert tuple(parameters)[1:7] == CALL
+    assert parameters['kwargs'].kind is inspect.Parameter.VAR_KEYWORD
+    assert cls().loss_name.startswith('loss_')
+
+
+@pytest.mark.parametrize('cls', LOSSES)
+def test_loss_is_under_contract(cls):
+    assert re.search(rf"loss_type = '{cls.__name__}'", TESTS), f'no {LossContract.__name__} of {cls.__name__}'
+
+
+MODULES = [
+    module.name for module in pkgutil.walk_packages(mmplugins.__path__, 'mmplugins.') if '.mim' not in module.name
+]
+
+
+def test_examples_were_found():
+    found = [doctest.DocTestFinder().find(importlib.import_module(name)) for name in MODULES]
+    assert sum(bool(example.examples) for tests in found for example in tests) >= 3
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_docstring_examples(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_module_headers_and_lengths():
+    files = [path for path in (ROOT / 'mmplugins').rglob('*.py') if '.mim' not in path.parts]
+    assert len(files) > 20
+    for path in files:
+        lines = path.read_text().splitlines()
+        assert lines[0].startswith('"""'), f'{path} does not open with a docstring'
+        assert len(lines) <= 320, f'{path} has {len(lines)} lines; about 300 is the limit'

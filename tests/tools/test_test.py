@@ -1,0 +1,220 @@
+"""tools/test.py and dist_test.sh on a tiny network on the CPU."""
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from PIL import Image
+
+from tests.tools.tiny_run import free_port, make_data, run, run_here, write_config
+from tools import test as tool
+from tools import train
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory) -> tuple[Path, Path, Path]:
+    """Data set, config and checkpoint of a run that was long enough for all three classes to be predicted."""
+    pytest.importorskip('mmseg', reason='the tiny network is of mmseg')
+    folder = tmp_path_factory.mktemp('trained')
+    data = make_data(folder / 'set')
+    config = write_config(folder / 'trained.py', data, iterations=60, norm='SyncBN')
+    options = [
+        '--cfg-options',
+        'train_cfg.val_interval=100',
+        'param_scheduler.0.end=60',
+        'optim_wrapper.optimizer.lr=0.2',
+    ]
+    run_here(train.main, config, '--work-dir', folder / 'work', *options)
+    return data, config, folder / 'work' / 'iter_60.pth'
+
+
+def test_metrics_and_label_pictures(trained, tmp_path):
+    """``--out FOLDER``: the accuracy of the PNG files against the data set's own labels is the one reported."""
+    data, config, checkpoint = trained
+    metrics = run_here(tool.main, config, checkpoint, '--work-dir', tmp_path / 'work', '--out', tmp_path / 'png')
+    files = sorted((tmp_path / 'png').iterdir())
+    assert [path.name for path in files] == [f'{index}.png' for index in range(6)]
+    predicted = np.stack([np.array(Image.open(path)) for path in files])
+    truth = np.stack([np.array(Image.open(data / 'annotations' / path.name)) for path in files])
+    assert set(np.unique(predicted)) == {0, 1, 2}
+    assert metrics['aAcc'] == pytest.approx(100 * (predicted == truth).mean(), abs=0.01)
+    assert metrics['aAcc'] > 80
+
+
+def test_all_outputs(trained, tmp_path):
+    """``--out FILE.pkl``, with a list of metrics in the config."""
+    _, config, checkpoint = trained
+    listed = tmp_path / 'listed.py'
+    listed.write_text(config.read_text() + "\ntest_evaluator = [val_evaluator, dict(val_evaluator, prefix='again')]\n")
+    metrics = run_here(tool.main, listed, checkpoint, '--work-dir', tmp_path / 'work', '--out', tmp_path / 'all.pkl')
+    assert metrics['again/mIoU'] == metrics['mIoU']
+    outputs = pickle.loads((tmp_path / 'all.pkl').read_bytes())
+    assert len(outputs) == 6
+    assert outputs[0]['seg_logits']['data'].shape == (3, 32, 48)
+    assert torch.equal(outputs[0]['seg_logits']['data'].argmax(0), outputs[0]['pred_sem_seg']['data'][0])
+
+
+def test_pictures(trained, tmp_path, monkeypatch):
+    """``--show-dir`` draws all images without a display, also if the config's visualizer saves nothing."""
+    monkeypatch.delenv('DISPLAY', raising=False)
+    data, config, checkpoint = trained
+    silent = tmp_path / 'silent.py'
+    silent.write_text(config.read_text() + "\nvisualizer['vis_backends'] = []\n")
+    run_here(tool.main, silent, checkpoint, '--work-dir', tmp_path / 'work', '--show-dir', tmp_path / 'show')
+    pictures = sorted((tmp_path / 'show').rglob('*.png'))
+    assert len(pictures) == 6
+    drawn = np.array(Image.open(pictures[0]))
+    # mmseg puts the truth and the prediction side by side
+    assert drawn.shape == (32, 96, 3)
+    original = np.array(Image.open(data / 'images' / '0.png').convert('RGB'))
+    assert not np.array_equal(drawn[:, 48:], original)
+
+
+def test_work_dir_and_nothing_else(trained, tmp_path, monkeypatch):
+    """Without ``--work-dir`` the logs go to work_dirs/<config>; nothing is drawn."""
+    _, config, checkpoint = trained
+    monkeypatch.chdir(tmp_path)
+    run_here(tool.main, config, checkpoint)
+    assert list((tmp_path / 'work_dirs' / 'trained').glob('*/*.json'))
+    assert not list(tmp_path.rglob('*.png'))
+
+
+def test_mixed_precision_on_the_cpu(trained, tmp_path):
+    """bfloat16 changes the logits a little, not the picture."""
+    _, config, checkpoint = trained
+    for name, options in (('full', []), ('half', ['--amp'])):
+        run_here(tool.main, config, checkpoint, '--work-dir', tmp_path, '--out', tmp_path / f'{name}.pkl', *options)
+    full, half = (
+        pickle.loads((tmp_path / f'{name}.pkl').read_bytes())[0]['seg_logits']['data'].float()
+        for name in ('full', 'half')
+    )
+    assert not torch.equal(full, half)
+    torch.testing.assert_close(full, half, rtol=0.05, atol=0.1)
+
+
+def test_augmentation(trained, tmp_path):
+    """``--tta``: the prediction from an image and its mirror image is itself mirrored with the image.
+
+    The test pipeline reads without a mirror, so mirrored logits show that ``tta_pipeline`` was used.
+    """
+    _, config, checkpoint = trained
+    augmented = tmp_path / 'augmented.py'
+    augmented.write_text(
+        config.read_text()
+        + "\ntta_model = dict(type='SegTTAModel')\n"
+        + "tta_pipeline = [dict(type='LoadImageFromFile'), dict(type='TestTimeAug', transforms=[\n"
+        + "    [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)],\n"
+        + "    [dict(type='LoadAnnotations')], [dict(type='PackSegInputs')]])]\n"
+    )
+    run_here(tool.main, config, checkpoint, '--work-dir', tmp_path, '--out', tmp_path / 'once.pkl')
+    run_here(tool.main, augmented, checkpoint, '--work-dir', tmp_path, '--tta', '--out', tmp_path / 'twice.pkl')
+    once, twice = (pickle.loads((tmp_path / f'{name}.pkl').read_bytes()) for name in ('once', 'twice'))
+    assert len(twice) == 6
+    assert not torch.equal(once[0]['seg_logits']['data'], twice[0]['seg_logits']['data'])
+    with pytest.raises(SystemExit, match=r'test\.py: error: --tta needs tta_model and tta_pipeline in the config'):
+        run_here(tool.main, config, checkpoint, '--work-dir', tmp_path, '--tta')
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(trained, tmp_path):
+    """Each image is predicted once, by either process, and the metrics are the same."""
+    _, config, checkpoint = trained
+    expected = run_here(tool.main, config, checkpoint, '--work-dir', tmp_path / 'one')
+    arguments = ['--work-dir', tmp_path / 'two', '--out', tmp_path / 'png']
+    run('tools/dist_test.sh', config, checkpoint, 2, *arguments, PORT=free_port())
+    (report,) = (tmp_path / 'two').glob('*/*.json')
+    actual = json.loads(report.read_text())
+    assert {key: actual[key] for key in ('aAcc', 'mIoU', 'mAcc')} == {
+        key: pytest.approx(float(expected[key])) for key in ('aAcc', 'mIoU', 'mAcc')
+    }
+    assert len(list((tmp_path / 'png').iterdir())) == 6
+
+
+# what is put into the config
+
+
+@pytest.fixture
+def _mmengine_scope():
+    DefaultScope.get_instance('test_test', scope_name='mmengine')
+    yield
+    DefaultScope._instance_dict.clear()
+
+
+@pytest.mark.usefixtures('_mmengine_scope')
+class TestConfig:
+    def test_mmdet_dumps_encoded_masks(self):
+        cfg = Config(dict(default_scope='mmdet', test_evaluator=dict(type='CocoMetric')))
+        tool.save_predictions(cfg, 'x.pkl')
+        assert [metric.type for metric in cfg.test_evaluator] == ['CocoMetric', 'DumpDetResults']
+        assert cfg.test_evaluator[1].out_file_path == 'x.pkl'
+
+    def test_mmdet_hook_writes_itself(self, tmp_path, monkeypatch):
+        """A hook with mmdet's ``test_out_dir`` gets the folder, from where the command was given."""
+
+        class Drawing:
+            def __init__(self, draw=False, test_out_dir=None):
+                pass
+
+        monkeypatch.chdir(tmp_path)
+        cfg = Config(dict(default_hooks=dict(visualization=dict(type=Drawing)), visualizer=dict(type='X')))
+        tool.draw_predictions(cfg, 'show')
+        assert cfg.default_hooks.visualization.test_out_dir == str(tmp_path / 'show')
+        assert cfg.default_hooks.visualization.draw is True
+        assert 'save_dir' not in cfg.visualizer
+
+    def test_metrics_that_write_no_files(self):
+        cfg = Config(dict(test_evaluator=[dict(type='DumpResults', out_file_path='x.pkl')]))
+        with pytest.raises(tool.UsageError, match=r'--out png: test_evaluator has DumpResults, which cannot .*\.pkl'):
+            tool.save_predictions(cfg, 'png')
+
+    def test_files_are_kept(self):
+        class Keeping:
+            def __init__(self, output_dir, keep_results=False):
+                pass
+
+        cfg = Config(dict(test_evaluator=dict(type=Keeping)))
+        tool.save_predictions(cfg, 'png')
+        assert (cfg.test_evaluator.output_dir, cfg.test_evaluator.keep_results) == ('png', True)
+
+    @pytest.mark.parametrize('missing', ['default_hooks', 'visualizer'])
+    def test_nothing_to_draw_with(self, missing):
+        cfg = Config(dict(default_hooks=dict(visualization=dict(type='X')), visualizer=dict(type='X')))
+        cfg.pop(missing)
+        with pytest.raises(tool.UsageError, match=r'--show-dir needs default_hooks\.visualization and visualizer'):
+            tool.draw_predictions(cfg, 'show')
+
+    def test_augmentation_of_a_wrapped_data_set(self):
+        inner = dict(type='Inner', pipeline=['old'])
+        cfg = Config(
+            dict(
+                model=dict(type='Net'),
+                tta_model=dict(type='TTA', tta_cfg=dict(nms=1)),
+                tta_pipeline=['new'],
+                test_dataloader=dict(dataset=dict(type='Repeat', dataset=inner)),
+            )
+        )
+        tool.use_tta(cfg)
+        assert cfg.test_dataloader.dataset.dataset.pipeline == ['new']
+        assert cfg.model == dict(type='TTA', tta_cfg=dict(nms=1), module=dict(type='Net'))
+
+
+# errors
+
+
+def test_no_checkpoint(trained, tmp_path):
+    _, config, _ = trained
+    with pytest.raises(SystemExit, match=r'test\.py: error: CHECKPOINT: there is no checkpoint gone\.pth \(in '):
+        run_here(tool.main, config, 'gone.pth', '--work-dir', tmp_path / 'work')
+    assert not (tmp_path / 'work').exists()
+
+
+def test_no_data(trained, tmp_path):
+    _, config, checkpoint = trained
+    options = ['--cfg-options', 'test_dataloader.dataset.data_root=gone']
+    with pytest.raises(SystemExit, match=r"test_dataloader\.dataset\.data_root is 'gone', and there is no such folder"):
+        run_here(tool.main, config, checkpoint, '--work-dir', tmp_path, *options)

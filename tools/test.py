@@ -1,0 +1,145 @@
+"""Tests a model from a config of any toolbox on mmengine: ``python tools/test.py CONFIG CHECKPOINT``."""
+
+import inspect
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import HOOKS, METRICS, Registry
+from torch import distributed
+
+from mmplugins.engine.launch import (
+    UsageError,
+    add_arguments,
+    build_runner,
+    check_checkpoint,
+    check_data,
+    load_config,
+    type_name,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, float]:
+    """Runs the tool with a command line (None: the program's own) and returns the metrics."""
+    parser = ArgumentParser(description='Test a model: compute its metrics, save and draw its predictions.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--out',
+        help="save the predictions: a path that ends in .pkl or .pickle takes all of the model's outputs; any other is "
+        'a folder for the files that the metric writes (semantic segmentation: a PNG of labels an image)',
+    )
+    parser.add_argument('--show-dir', help='draw the predictions and save the pictures in this folder')
+    parser.add_argument('--amp', action='store_true', help='predict in mixed precision')
+    parser.add_argument('--tta', action='store_true', help="use the config's test-time augmentation")
+    add_arguments(parser)
+    args = parser.parse_args(argv)
+    try:
+        cfg = load_config(args, __file__)
+        check_checkpoint(args.checkpoint, 'CHECKPOINT')
+        cfg.resume, cfg.load_from = False, args.checkpoint
+        if args.out is not None:
+            save_predictions(cfg, args.out)
+        if args.show_dir is not None:
+            draw_predictions(cfg, args.show_dir)
+        if args.amp:
+            cfg.test_cfg.fp16 = True
+        if args.tta:
+            use_tta(cfg)
+        check_data(cfg, 'test_dataloader')
+        runner = build_runner(cfg)
+    except UsageError as error:
+        sys.exit(f'test.py: error: {error}')
+    metrics = runner.test()
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+    return metrics
+
+
+def save_predictions(cfg: Config, out: str) -> None:
+    """Makes the evaluator save the predictions.
+
+    Args:
+        cfg: The config; ``test_evaluator``, a metric or a list of metrics, is changed in place.
+        out: A path that ends in .pkl or .pickle, or a folder.
+
+    Raises:
+        UsageError: ``out`` is a folder, and no metric writes files.
+    """
+    metrics = cfg.get('test_evaluator') or []
+    metrics = [metrics] if isinstance(metrics, dict) else list(metrics)
+    if out.endswith(('.pkl', '.pickle')):
+        # mmdet's own dump encodes the masks, which would fill the disk otherwise
+        dump = 'DumpDetResults' if cfg.get('default_scope') == 'mmdet' else 'DumpResults'
+        cfg.test_evaluator = [*metrics, dict(type=dump, out_file_path=out)]
+        return
+    writers = [metric for metric in metrics if takes(METRICS, metric, 'output_dir')]
+    if not writers:
+        names = ', '.join(type_name(metric) for metric in metrics) or 'no metric'
+        raise UsageError(
+            f'--out {out}: test_evaluator has {names}, which cannot write files to a folder; '
+            "give a path that ends in .pkl to save the model's outputs"
+        )
+    for metric in writers:
+        metric['output_dir'] = out
+        if takes(METRICS, metric, 'keep_results'):  # mmseg's CityscapesMetric removes them otherwise
+            metric['keep_results'] = True
+
+
+def draw_predictions(cfg: Config, show_dir: str) -> None:
+    """Makes the visualization hook draw every prediction and save the pictures.
+
+    Args:
+        cfg: The config; the hook and the visualizer are changed in place.
+        show_dir: The folder. mmdet's hook writes into it, mmseg's visualizer into ``vis_data/vis_image`` in it.
+
+    Raises:
+        UsageError: The config has no visualization hook or no visualizer.
+    """
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
+    visualizer = cfg.get('visualizer')
+    if not hook or not visualizer:
+        raise UsageError(
+            '--show-dir needs default_hooks.visualization and visualizer in the config, for example '
+            "default_hooks=dict(visualization=dict(type='SegVisualizationHook')), "
+            "visualizer=dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])"
+        )
+    hook['draw'] = True
+    if takes(HOOKS, hook, 'test_out_dir'):
+        hook['test_out_dir'] = str(Path(show_dir).absolute())  # a relative one would be taken from the log's folder
+        return
+    visualizer['save_dir'] = show_dir
+    backends = visualizer.get('vis_backends') or []
+    if not any(type_name(backend) == 'LocalVisBackend' for backend in backends):
+        visualizer['vis_backends'] = [*backends, dict(type='LocalVisBackend')]
+
+
+def takes(registry: Registry, config: dict, argument: str) -> bool:
+    """Whether the class of a config's ``type`` has an argument of this name."""
+    kind = config['type']
+    if isinstance(kind, str):
+        with registry.switch_scope_and_registry(None) as scoped:
+            kind = scoped.get(kind)
+    return kind is not None and argument in inspect.signature(kind).parameters
+
+
+def use_tta(cfg: Config) -> None:
+    """Puts the config's ``tta_model`` around the model and its ``tta_pipeline`` into the test data set.
+
+    Raises:
+        UsageError: The config lacks one of the two.
+    """
+    missing = [key for key in ('tta_model', 'tta_pipeline') if key not in cfg]
+    if missing:
+        raise UsageError(f'--tta needs {" and ".join(missing)} in the config')
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    dataset.pipeline = cfg.tta_pipeline
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
+if __name__ == '__main__':
+    main()
