@@ -6,5 +6,6 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
+model = dict(data_preprocessor=dict(size=(224, 224)))  # height, width
 log_processor = dict(by_epoch=True)
 randomness = dict(seed=0)

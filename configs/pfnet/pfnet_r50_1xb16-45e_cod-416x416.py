@@ -6,4 +6,5 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 
+model = dict(data_preprocessor=dict(size=(416, 416)))  # height, width
 log_processor = dict(by_epoch=True)

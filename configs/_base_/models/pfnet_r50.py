@@ -6,7 +6,6 @@ data_preprocessor = dict(
     bgr_to_rgb=True,
     pad_val=0,
     seg_pad_val=255,
-    size_divisor=1,  # the head takes any size; a batch is padded to its largest image
 )
 norm_cfg = dict(type='BN', requires_grad=True)
 model = dict(
@@ -20,7 +19,7 @@ model = dict(
         norm_cfg=norm_cfg,
         norm_eval=False,
         style='pytorch',
-        # ImageNet weights of torchvision's first recipe, as released; by address, so that torchvision need not be there.
+        # ImageNet weights of torchvision's first recipe, as released; the address works without torchvision.
         init_cfg=dict(type='Pretrained', checkpoint='https://download.pytorch.org/models/resnet50-19c8e357.pth'),
     ),
     decode_head=dict(

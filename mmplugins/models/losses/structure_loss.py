@@ -38,7 +38,13 @@ class StructureLoss(BaseRegionLoss):
     Shape:
         - pred: logits (N, 1, H, W), any floating dtype.
         - target: mask (N, H, W) or (N, 1, H, W), bool, integer (0, 1, ``ignore_index``) or floating in [0, 1].
-        - Returns a scalar; (N,) for reduction 'none'.
+        - weight: how often each pixel counts (N, H, W); 0 leaves it out.
+        - Returns a scalar; (N,) for reduction 'none'. If no pixel counts it is 0 and attached to the graph.
+
+    Raises:
+        ValueError: Settings out of range, shapes that do not fit, or a mask with other values (on CUDA at one of the
+            next calls).
+        TypeError: Logits that are not floating.
 
     Examples:
         >>> import torch
