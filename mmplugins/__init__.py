@@ -1,12 +1,16 @@
 """mmplugins: exact and fast components of five papers for the OpenMMLab toolboxes.
 
-Importing this package checks mmengine's version and nothing else; a component is imported when its type is
-first built. ``python -m mmplugins.doctor`` tells what can be built in the current environment.
+Importing this package checks mmengine's version and tells mmengine where our configs lie; a component is imported when
+its type is first built. ``python -m mmplugins.doctor`` tells what can be built in the current environment.
 """
 
 from mmplugins.hosts import require_host
 from mmplugins.version import __version__
 
 require_host('mmengine', 'mmplugins')
+
+from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
+
+MODULE2PACKAGE.setdefault('mmplugins', 'mmplugins')  # lets a config say _base_ = 'mmplugins::...'
 
 __all__ = ['__version__']

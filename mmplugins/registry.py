@@ -45,6 +45,11 @@ class PluginRegistry(Registry):
                         return cls
         return super().get(key)
 
+    def import_from_location(self) -> None:
+        """Imports all locations; where there are none, there is nothing to look for (mmengine would warn)."""
+        if self._locations:
+            super().import_from_location()
+
 
 def _toolbox_scopes() -> list[str]:
     """Toolboxes to search where mmplugins is the default scope: the one that the run was started in comes first."""

@@ -10,6 +10,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import DATA_SAMPLERS, EVALUATOR, HOOKS, MODELS, TRANSFORMS, VISUALIZERS, init_default_scope
 from mmengine.registry import DATASETS as ROOT_DATASETS
+from mmengine.structures import PixelData
 from PIL import Image
 
 from mmplugins.engine.launch import UsageError, check_data
@@ -50,7 +51,7 @@ def test_names_and_custom_imports(path):
 
 
 @pytest.mark.parametrize('path', CONFIGS)
-def test_everything_named_is_built(path):
+def test_everything_named_is_built(path, tmp_path):
     cfg = load(path)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         assert DATA_SAMPLERS.get(loader.sampler.type) is not None
@@ -59,9 +60,9 @@ def test_everything_named_is_built(path):
         assert len(dataset.metainfo['palette']) == cfg.model.decode_head.num_classes
     EVALUATOR.build(dict(type='Evaluator', metrics=[cfg.val_evaluator]))
     EVALUATOR.build(dict(type='Evaluator', metrics=[cfg.test_evaluator]))
+    VISUALIZERS.build({**cfg.visualizer, 'name': path.stem, 'save_dir': str(tmp_path)})  # hooks take the current one
     for hook in [*cfg.default_hooks.values(), *cfg.get('custom_hooks', [])]:
         HOOKS.build(hook)
-    assert VISUALIZERS.get(cfg.visualizer.type) is not None
     end = max(scheduler.end for scheduler in cfg.param_scheduler)
     assert end == cfg.train_cfg.max_iters
 
@@ -79,7 +80,7 @@ def test_missing_data_is_named(path, tmp_path, monkeypatch):
 def test_one_step(path, tmp_path):
     cfg = load(path)
     samples = [packed_sample(cfg, tmp_path, seed) for seed in range(2)]  # two: BN over a 1x1 map needs them
-    cfg.model.data_preprocessor.pop('size', None)  # else it pads to the crop
+    cfg.model.data_preprocessor.size = (SIZE, SIZE)  # else it pads to the crop
     model = revert_sync_batchnorm(MODELS.build(cfg.model)).train()
 
     data = model.data_preprocessor(pseudo_collate(samples), training=True)
@@ -109,8 +110,8 @@ def packed_sample(cfg: Config, folder: Path, seed: int) -> dict:
     info = dict(img_path=str(image), seg_map_path=str(label), seg_fields=[], label_map=None, reduce_zero_label=False)
     sample = pipeline(info)
     sample['inputs'] = sample['inputs'][:, :SIZE, :SIZE]
-    semantic = sample['data_samples'].gt_sem_seg
-    semantic.data = semantic.data[:, :SIZE, :SIZE]
+    semantic = sample['data_samples'].gt_sem_seg.data[:, :SIZE, :SIZE]
+    sample['data_samples'].set_data(dict(gt_sem_seg=PixelData(data=semantic)))
     shape = dict(img_shape=(SIZE, SIZE), ori_shape=(SIZE, SIZE), pad_shape=(SIZE, SIZE))
     sample['data_samples'].set_metainfo(shape)
     return sample

@@ -12,7 +12,6 @@ broken network shows as a NaN loss.
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -196,17 +195,3 @@ def topk_count(step: int, num_pixels: int, top_k_percent_pixels: float, hard_exa
     # The released code adds 1e-5 to avoid a division by zero; kept, because it can move the number by one.
     progress = min(1.0, step / (hard_example_mining_step + 1e-5)) if hard_example_mining_step else 1.0
     return max(1, int((progress * top_k_percent_pixels + (1.0 - progress)) * num_pixels))
-
-
-def pixel_cross_entropy(logits: Tensor, label: Tensor, ignore_index: int) -> Tensor:
-    """Cross entropy of each pixel.
-
-    Args:
-        logits: Shape (N, C, H, W).
-        label: int64, shape (N, H, W).
-        ignore_index: Label whose pixels get 0.
-
-    Returns:
-        Shape (N, H, W).
-    """
-    return F.cross_entropy(logits, label, ignore_index=ignore_index, reduction='none')

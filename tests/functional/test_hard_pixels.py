@@ -10,10 +10,10 @@ from mmplugins.functional.hard_pixels import (
     kth_smallest,
     ohem_pixels,
     ohem_threshold,
-    pixel_cross_entropy,
     topk_count,
     zoomed_probability,
 )
+from mmplugins.functional.pixel_cross_entropy import pixel_cross_entropy
 from mmplugins.testing import load_golden
 from tests.locations import golden_files
 

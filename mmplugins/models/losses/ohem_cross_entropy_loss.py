@@ -14,8 +14,9 @@ from mmengine.logging import MessageHub
 from torch import Tensor
 
 from mmplugins.functional.deferred import DeferredReads
-from mmplugins.functional.hard_pixels import ohem_pixels, pixel_cross_entropy
+from mmplugins.functional.hard_pixels import ohem_pixels
 from mmplugins.functional.labels import check_label_range, check_label_shape, check_weight_shape
+from mmplugins.functional.pixel_cross_entropy import pixel_cross_entropy
 from mmplugins.functional.reduction import reduce_loss
 from mmplugins.registry import MODELS
 
