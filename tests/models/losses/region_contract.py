@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmplugins.testing import LossContract
+from mmplugins.testing.losses import LossContract
 
 
 class RegionLossContract(LossContract):
