@@ -72,18 +72,19 @@ def _child(name: str, *locations: str) -> PluginRegistry:
     return PluginRegistry(parent.name, parent=parent, scope='mmplugins', locations=list(locations))
 
 
-MODELS = _child('MODELS', 'mmplugins.models.losses')
+MODELS = _child('MODELS', 'mmplugins.models.losses', 'mmplugins.models.decode_heads')
 TASK_UTILS = _child('TASK_UTILS')
 DATASETS = _child('DATASETS', 'mmplugins.datasets')
-TRANSFORMS = _child('TRANSFORMS')
-METRICS = _child('METRICS')
+TRANSFORMS = _child('TRANSFORMS', 'mmplugins.datasets.transforms')
+METRICS = _child('METRICS', 'mmplugins.evaluation.metrics')
 HOOKS = _child('HOOKS', 'mmplugins.engine.hooks')
 VISUALIZERS = _child('VISUALIZERS')
+PARAM_SCHEDULERS = _child('PARAM_SCHEDULERS', 'mmplugins.engine.schedulers')
 
 # Nothing of ours is in these; they are here so that a run whose default scope is mmplugins finds all that it needs.
 for _name in (
     *('RUNNERS', 'RUNNER_CONSTRUCTORS', 'LOOPS', 'LOG_PROCESSORS', 'DATA_SAMPLERS', 'MODEL_WRAPPERS', 'EVALUATOR'),
-    *('OPTIMIZERS', 'OPTIM_WRAPPERS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'PARAM_SCHEDULERS', 'WEIGHT_INITIALIZERS'),
+    *('OPTIMIZERS', 'OPTIM_WRAPPERS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'WEIGHT_INITIALIZERS'),
     *('VISBACKENDS', 'INFERENCERS', 'STRATEGIES', 'FUNCTIONS'),
 ):
     globals()[_name] = _child(_name)

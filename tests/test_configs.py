@@ -41,9 +41,9 @@ def test_there_are_configs():
 def test_names_and_custom_imports(path):
     cfg = Config.fromfile(path)
     assert cfg.custom_imports == dict(imports=['mmplugins'], allow_failed_imports=False)
-    # <model>_<backbone>_<what>_<n>xb<m>-<schedule>_<dataset>-<size>
+    # <model>_<backbone>[_<what>]_<n>xb<m>-<schedule>_<dataset>-<size>
     parts = path.stem.split('_')
-    assert len(parts) >= 5
+    assert len(parts) >= 4
     assert parts[0] == path.parent.name
     gpus, batch = parts[-2].split('-')[0].split('xb')
     assert int(gpus) >= 1
@@ -55,16 +55,17 @@ def test_everything_named_is_built(path, tmp_path):
     cfg = load(path)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         assert DATA_SAMPLERS.get(loader.sampler.type) is not None
-        dataset = ROOT_DATASETS.build({**loader.dataset, 'lazy_init': True})
-        assert len(dataset.metainfo['classes']) == cfg.model.decode_head.num_classes
-        assert len(dataset.metainfo['palette']) == cfg.model.decode_head.num_classes
+        for config in loader.dataset.get('datasets', [loader.dataset]):  # those of a ConcatDataset
+            dataset = ROOT_DATASETS.build({**config, 'lazy_init': True})
+            assert len(dataset.metainfo['classes']) == cfg.model.decode_head.num_classes
+            assert len(dataset.metainfo['palette']) == cfg.model.decode_head.num_classes
     EVALUATOR.build(dict(type='Evaluator', metrics=[cfg.val_evaluator]))
     EVALUATOR.build(dict(type='Evaluator', metrics=[cfg.test_evaluator]))
     VISUALIZERS.build({**cfg.visualizer, 'name': path.stem, 'save_dir': str(tmp_path)})  # hooks take the current one
     for hook in [*cfg.default_hooks.values(), *cfg.get('custom_hooks', [])]:
         HOOKS.build(hook)
     end = max(scheduler.end for scheduler in cfg.param_scheduler)
-    assert end == cfg.train_cfg.max_iters
+    assert end == cfg.train_cfg.get('max_iters', cfg.train_cfg.get('max_epochs'))
 
 
 @pytest.mark.parametrize('path', CONFIGS)

@@ -26,6 +26,7 @@ ALLOWED = {
     'evaluation/metrics': {'functional', 'registry', 'hosts', 'evaluation/functional'},
     'engine': {'functional', 'registry', 'hosts'},
     'engine/hooks': {'functional', 'registry', 'hosts', 'engine'},
+    'engine/schedulers': {'functional', 'registry', 'hosts', 'engine'},
     'visualization': {'functional', 'registry', 'hosts'},
     'models': set(),
     'evaluation': set(),

@@ -1,0 +1,59 @@
+"""Loads a mask file as labels 0 and 1.
+
+mmseg's LoadAnnotations takes grey values for labels: a 0/255 mask becomes background and ignored pixels, and a JPEG
+mask any label at all.
+"""
+
+from io import BytesIO
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine import fileio
+from PIL import Image
+
+from mmplugins.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class LoadBinaryMask(BaseTransform):
+    """Loads a mask and thresholds it: 1 (foreground) where its grey value is above the threshold, else 0.
+
+    Colour and palette masks are turned into grey first. An orientation tag of the file is not applied; load the image
+    with ``color_type='color_ignore_orientation'`` to go with it. Without ``seg_map_path`` in the results there is no
+    mask to load and nothing happens, so that a test pipeline serves mmseg's inferencer too.
+
+    In a test pipeline it belongs after Resize: the metric compares at the mask's own size.
+
+    Required Keys:
+
+    - seg_map_path (optional)
+    - mask_threshold (optional)
+
+    Added Keys:
+
+    - gt_seg_map (np.uint8), shape (H, W), values 0 and 1
+    - seg_fields
+
+    Args:
+        threshold: Grey value, 0 to 255. None: the data set's ``mask_threshold``, or 127 if it has none.
+        backend_args: Arguments of mmengine's file backend.
+    """
+
+    def __init__(self, threshold: int | None = None, backend_args: dict | None = None) -> None:
+        self.threshold = threshold
+        self.backend_args = backend_args
+
+    def transform(self, results: dict) -> dict:
+        """Loads the mask of one sample."""
+        path = results.get('seg_map_path')
+        if path is None:
+            return results
+        threshold = results.get('mask_threshold', 127) if self.threshold is None else self.threshold
+        with Image.open(BytesIO(fileio.get(path, backend_args=self.backend_args))) as image:
+            mask = np.asarray(image.convert('L')) > threshold
+        results['gt_seg_map'] = mask.astype(np.uint8)
+        results.setdefault('seg_fields', []).append('gt_seg_map')
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(threshold={self.threshold}, backend_args={self.backend_args})'

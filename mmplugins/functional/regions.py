@@ -1,0 +1,282 @@
+"""Losses that compare a map with a binary mask as regions: soft IoU, and weights that stress a mask's edge.
+
+Paper: PFNet (CVPR 2021), after F3Net (AAAI 2020). Released code: PFNet's loss.py, ``IOU`` and ``structure_loss``.
+
+The released ``structure_loss`` passes ``reduce='none'``, a legacy flag that is true, where ``reduction='none'`` was
+meant: its cross entropy is the plain mean and the weights cancel. ``structure_loss`` has both: variant 'paper'
+weights every pixel, 'released' gives the file's numbers.
+
+Deliberate differences:
+
+- Soft IoU has no smoothing term, as in the released code, but stays finite: where intersection and union both vanish
+  (an empty mask and no prediction left in float32) the ratio is 0, which is its limit, so the loss is 1 and its
+  gradient 0.
+- Pixels have a count: 0 leaves a pixel out, 2 counts it twice, in every sum, mean and weight.
+- The box filter is separable and adds windows by doubling: log2(k) additions a pixel and axis, not k * k. The value
+  and the closed-form gradient come out of one pass over a few images that fit the processor's cache, so no full-size
+  intermediate is ever written; kept for the backward pass is the gradient alone.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+VARIANTS = ('paper', 'released')
+_CPU_CHUNK = 1 << 15  # pixels: the eight or so float32 buffers of this size stay in a core's L2 cache
+
+
+def box_filter(x: Tensor, kernel_size: int) -> Tensor:
+    """Averages over a square window around each pixel; what lies outside counts as 0.
+
+    Equals ``avg_pool2d(x, kernel_size, stride=1, padding=kernel_size // 2)``.
+
+    Args:
+        x: Floating, shape (..., H, W).
+        kernel_size: Side of the window in pixels, odd; may exceed H and W.
+
+    Returns:
+        Means, shape and dtype of ``x``.
+
+    Raises:
+        ValueError: The side is even or not positive.
+    """
+    radius = check_kernel_size(kernel_size) // 2
+    padded = F.pad(x, (radius, radius, radius, radius))
+    rows = _window_sum(padded, kernel_size, -2)  # (..., H, W + 2 * radius)
+    return _window_sum(rows, kernel_size, -1).div_(kernel_size**2)
+
+
+def check_kernel_size(kernel_size: int) -> int:
+    """Returns the side of a window if it is odd and positive, else raises ValueError."""
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f'kernel_size must be odd and positive, so that a window has a centre, got {kernel_size}')
+    return kernel_size
+
+
+def _window_sum(x: Tensor, size: int, dim: int) -> Tensor:
+    """Sums every window of ``size`` neighbours along one axis; the axis shrinks by ``size - 1``.
+
+    Sums over 1, 2, 4, ... neighbours are made from one another; those in the binary expansion of ``size``, set end
+    to end, make up the window. Unlike a difference of running sums, rounding does not grow with the axis.
+    """
+    length = x.shape[dim] - size + 1
+    total, start, power = None, 0, 1
+    while True:
+        if size & power:
+            part = x.narrow(dim, start, length)
+            total = part.clone() if total is None else total.add_(part)
+            start += power
+        if 2 * power > size:
+            return total
+        rest = x.shape[dim] - power
+        x = x.narrow(dim, 0, rest) + x.narrow(dim, power, rest)
+        power *= 2
+
+
+def edge_weight(mask: Tensor, kernel_size: int = 31, strength: float = 5.0) -> Tensor:
+    """Weighs pixels by how much they differ from their surroundings: 1 + strength * |box(mask) - mask|.
+
+    Args:
+        mask: Floating in [0, 1], shape (..., H, W).
+        kernel_size: Side of the surroundings in pixels, odd.
+        strength: Factor of the difference; 0 weighs all pixels the same.
+
+    Returns:
+        Weights in [1, 1 + strength], shape and dtype of ``mask``.
+    """
+    return box_filter(mask, kernel_size).sub_(mask).abs_().mul_(strength).add_(1)
+
+
+def soft_iou_loss(logits: Tensor, mask: Tensor, count: Tensor | None = None) -> Tensor:
+    """Computes 1 - I/U of each image, with I = sum(p m), U = sum(p + m - p m) and p the sigmoid.
+
+    Args:
+        logits: float32 or float64, shape (N, H, W).
+        mask: bool, integer or floating, values in [0, 1], shape (N, H, W); no gradient flows into it.
+        count: How often each pixel counts, shape (N, H, W); None: once.
+
+    Returns:
+        Loss of each image in [0, 1], shape (N,); 0 for an image without a counting pixel.
+    """
+    return _RegionLoss.apply(logits, mask, count, None, _Terms('none', False, 1, 0.0))
+
+
+def bce_iou_loss(logits: Tensor, mask: Tensor, count: Tensor | None = None) -> Tensor:
+    """Computes the binary cross entropy plus the soft IoU loss of each image.
+
+    The cross entropy is averaged over the pixels of the batch: an image has its share of it, scaled so that the mean
+    over images is the mean over pixels. Arguments and result are those of ``soft_iou_loss``.
+    """
+    return _RegionLoss.apply(logits, mask, count, batch_mean_scale(logits, count), _Terms('plain', False, 1, 0.0))
+
+
+def structure_loss(
+    logits: Tensor,
+    mask: Tensor,
+    count: Tensor | None = None,
+    kernel_size: int = 31,
+    strength: float = 5.0,
+    variant: str = 'paper',
+) -> Tensor:
+    """Computes the cross entropy plus the soft IoU loss of each image, with pixels weighted by ``edge_weight``.
+
+    1. w = edge_weight(mask) times the count; pixels that do not count are background to their neighbours, so that
+       padding with them changes nothing.
+    2. Cross entropy: variant 'paper' sum(w bce) / sum(w) of each image; 'released' the plain mean over the pixels of
+       the batch, an image's share of it scaled as in ``bce_iou_loss``.
+    3. Soft IoU loss with w in both sums.
+
+    Args:
+        logits: float32 or float64, shape (N, H, W).
+        mask: bool, integer or floating, values in [0, 1], shape (N, H, W); no gradient flows into it.
+        count: How often each pixel counts, shape (N, H, W); None: once.
+        kernel_size: Side of a pixel's surroundings, odd.
+        strength: Factor of the difference from the surroundings.
+        variant: 'paper' or 'released'.
+
+    Returns:
+        Loss of each image, shape (N,); 0 for an image without a counting pixel.
+
+    Raises:
+        ValueError: The variant is unknown or the side of the window is even.
+    """
+    check_variant(variant)
+    check_kernel_size(kernel_size)
+    scale = batch_mean_scale(logits, count) if variant == 'released' else None
+    entropy = 'plain' if variant == 'released' else 'weighted'
+    return _RegionLoss.apply(logits, mask, count, scale, _Terms(entropy, True, kernel_size, strength))
+
+
+def check_variant(variant: str) -> str:
+    """Returns the variant if there is one of that name, else raises ValueError."""
+    if variant not in VARIANTS:
+        raise ValueError(
+            f"variant must be one of {VARIANTS}, got {variant!r}; 'paper' weights the cross entropy pixel by pixel, "
+            "'released' averages it as the released code does"
+        )
+    return variant
+
+
+def batch_mean_scale(logits: Tensor, count: Tensor | None) -> Tensor:
+    """Gives the factor, a scalar, that turns an image's sum into its share of the mean over the batch's pixels.
+
+    It is (images with a counting pixel) / (sum of counts), so that the mean over those images of factor * sum is the
+    mean over the pixels; 0 if nothing counts.
+    """
+    if count is None:
+        return logits.new_full((), 1 / max(logits.shape[1] * logits.shape[2], 1))
+    total = count.sum((1, 2), dtype=logits.dtype)  # (N,)
+    return (total > 0).sum() / total.sum().clamp(min=_floor(logits))
+
+
+class _Terms(NamedTuple):
+    """What a region loss is made of.
+
+    Attributes:
+        entropy: Cross entropy 'none', 'plain' (counts alone) or 'weighted' (edge weight too).
+        edges: Whether the edge weight enters.
+        kernel_size: Of the edge weight.
+        strength: Of the edge weight.
+    """
+
+    entropy: str
+    edges: bool
+    kernel_size: int
+    strength: float
+
+
+class _RegionLoss(torch.autograd.Function):
+    """Value of each image, (N,), and gradient, (N, H, W), together, a few images at a time."""
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, mask: Tensor, count: Tensor | None, scale: Tensor | None, terms: _Terms):
+        with_grad = ctx.needs_input_grad[0]
+        value = logits.new_empty(len(logits))
+        grad = torch.empty_like(logits) if with_grad else None
+        for images in _chunks(logits):
+            part = None if count is None else count[images].to(logits.dtype)
+            value[images], slope = _region_loss(logits[images], mask[images], part, scale, terms, with_grad)
+            if with_grad:
+                grad[images] = slope
+        if with_grad:
+            ctx.save_for_backward(grad)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_value: Tensor):
+        (grad,) = ctx.saved_tensors
+        return grad * grad_value[:, None, None], None, None, None, None
+
+
+def _chunks(logits: Tensor) -> list[slice]:
+    """Splits the images: on the CPU into groups that fit the cache, elsewhere not at all."""
+    images = len(logits)
+    step = images
+    if logits.device.type == 'cpu' and images:
+        step = max(1, _CPU_CHUNK // max(logits[0].numel(), 1))
+    return [slice(start, start + step) for start in range(0, images, max(step, 1))]
+
+
+def _region_loss(
+    logits: Tensor, mask: Tensor, count: Tensor | None, scale: Tensor | None, terms: _Terms, with_grad: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Computes the value (n,) of n images and, if asked for, its gradient (n, H, W).
+
+    1. Weights: w for the regions, v for the cross entropy; None stands for 1.
+    2. Sums over an image: I = sum(p m w), U = sum((p + m) w) - I, E = sum((softplus(x) - x m) v).
+    3. Value: E * scale + 1 - I/U; scale is 1 / sum(w) where none is given.
+    4. Gradient: the derivative to p is a m w + b w with b = I/U / U and a = -1/U - b; times (1 - p) p; plus
+       (p - m) scale v.
+
+    Additions and products come in the order in which autograd has them for the released formula, so that float32
+    rounds alike: PFNet's first training steps amplify a difference in the last digit a thousandfold each.
+    """
+    mask = mask.to(logits.dtype)
+    if count is not None:
+        mask = mask * (count != 0)  # pixels that do not count are background to their neighbours
+        logits = logits.masked_fill(count == 0, 0)  # whatever is there, NaN included, must not leave them
+    weight = edge_weight(mask, terms.kernel_size, terms.strength) if terms.edges else None  # step 1
+    if count is not None:
+        weight = count if weight is None else weight.mul_(count)
+    entropy_weight = weight if terms.entropy == 'weighted' else count
+
+    prob = logits.sigmoid()  # step 2
+    inter = _image_sum(_times(prob * mask, weight))
+    union = (_image_sum(_times(prob + mask, weight)) - inter).clamp_(min=_floor(logits))
+    value = 1 - inter / union  # step 3
+    if count is not None:
+        value = value * (_image_sum(count) > 0)
+    if terms.entropy == 'weighted':
+        scale = _image_sum(weight).clamp_(min=_floor(logits)).reciprocal_()
+    if terms.entropy != 'none':
+        entropy = F.softplus(logits).sub_(logits * mask)
+        value = value + scale * _image_sum(_times(entropy, entropy_weight))
+    if not with_grad:
+        return value, None
+
+    b = (inter / union / union)[:, None, None]  # step 4
+    a = -1 / union[:, None, None] - b
+    slope = (a * mask).add_(b) if weight is None else (weight * a).mul_(mask).add_(weight * b)
+    slope.mul_(1 - prob).mul_(prob)
+    if terms.entropy != 'none':
+        error = prob.sub_(mask).mul_(scale[:, None, None] if scale.dim() else scale)
+        slope.add_(_times(error, entropy_weight))
+    return value, slope
+
+
+def _times(x: Tensor, weight: Tensor | None) -> Tensor:
+    """Multiplies in place."""
+    return x if weight is None else x.mul_(weight)
+
+
+def _floor(x: Tensor) -> float:
+    """Least divisor: so far above the smallest normal number that its reciprocal times a weight does not overflow."""
+    return torch.finfo(x.dtype).tiny * 2**30
+
+
+def _image_sum(x: Tensor) -> Tensor:
+    return x.sum((1, 2))

@@ -1,0 +1,82 @@
+"""Structure loss: cross entropy and soft IoU that stress the edge of a binary mask.
+
+Paper: PFNet (CVPR 2021), the loss of the focus maps, after F3Net (AAAI 2020); released code: loss.py,
+``structure_loss``. The released file's cross entropy is unweighted by a slip; variant 'released' keeps that, 'paper'
+does not. F3Net's and PraNet's losses add 1 to intersection and union; PFNet's and this one do not.
+"""
+
+from torch import Tensor
+
+from mmplugins.functional.regions import check_kernel_size, check_variant, structure_loss
+from mmplugins.registry import MODELS
+
+from .region_loss import BaseRegionLoss
+
+
+@MODELS.register_module()
+class StructureLoss(BaseRegionLoss):
+    """Weighted binary cross entropy plus weighted soft IoU loss, pixels near the mask's edge weighted more.
+
+    1. w = 1 + edge_weight * |avgpool(mask) - mask|, zeros padded and counted. Ignored pixels are background to their
+       neighbours and have no weight themselves.
+    2. Cross entropy: variant 'paper': sum(w bce) / sum(w) of each image; 'released': the plain mean over the pixels
+       of the batch.
+    3. Soft IoU loss of each image with w in intersection and union.
+    4. The mean over images of the sum of both.
+
+    With ``edge_weight=0``, and as many counting pixels in every image, the loss is that of ``BCEIoULoss``. See
+    ``BaseRegionLoss`` for masks and errors.
+
+    Args:
+        kernel_size: Side of the averaging window in pixels, odd.
+        edge_weight: Factor of the difference between a pixel and its surroundings.
+        variant: 'paper' or 'released'.
+        loss_weight: Factor of the loss.
+        loss_name: Name in the log.
+        ignore_index: Value of ignored pixels in integer masks, unless the head passes its own; None: there are none.
+
+    Shape:
+        - pred: logits (N, 1, H, W), any floating dtype.
+        - target: mask (N, H, W) or (N, 1, H, W), bool, integer (0, 1, ``ignore_index``) or floating in [0, 1].
+        - weight: how often each pixel counts (N, H, W); 0 leaves it out.
+        - Returns a scalar; (N,) for reduction 'none'. If no pixel counts it is 0 and attached to the graph.
+
+    Raises:
+        ValueError: Settings out of range, shapes that do not fit, or a mask with other values (on CUDA at one of the
+            next calls).
+        TypeError: Logits that are not floating.
+
+    Examples:
+        >>> import torch
+        >>> mask = torch.zeros(1, 64, 64, dtype=torch.bool)
+        >>> mask[:, 20:40, 20:40] = True
+        >>> round(float(StructureLoss()(torch.zeros(1, 1, 64, 64), mask)), 4)
+        1.4931
+    """
+
+    def __init__(
+        self,
+        kernel_size: int = 31,
+        edge_weight: float = 5.0,
+        variant: str = 'paper',
+        loss_weight: float = 1.0,
+        loss_name: str = 'loss_structure',
+        ignore_index: int | None = 255,
+    ) -> None:
+        super().__init__(loss_weight, loss_name, ignore_index)
+        if edge_weight < 0:
+            raise ValueError(f'edge_weight must not be negative, got {edge_weight}; 0 weighs all pixels the same')
+        self.kernel_size = check_kernel_size(kernel_size)
+        self.edge_weight = edge_weight
+        self.variant = check_variant(variant)
+
+    def per_image(self, logits: Tensor, mask: Tensor, count: Tensor | None) -> Tensor:
+        """Computes the loss of each image, (N,)."""
+        return structure_loss(logits, mask, count, self.kernel_size, self.edge_weight, self.variant)
+
+    def extra_repr(self) -> str:
+        """Shows the settings in ``print(model)``."""
+        return (
+            f'kernel_size={self.kernel_size}, edge_weight={self.edge_weight}, variant={self.variant!r}, '
+            + super().extra_repr()
+        )
