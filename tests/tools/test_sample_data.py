@@ -9,6 +9,8 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
+from mmplugins.registry import DATASETS
+
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / 'tools' / 'dataset_converters' / 'make_sample_data.py'
 
@@ -76,6 +78,40 @@ def test_overwrite_removes_its_own_data_only(made, tmp_path):
     assert make(tmp_path / 'own', '--train', '2', '--val', '1').returncode == 0
     assert make(tmp_path / 'own', '--train', '1', '--val', '1', '--overwrite').returncode == 0
     assert len(list((tmp_path / 'own/images/train').iterdir())) == 1
+
+
+def test_camouflage(tmp_path):
+    """Masks of 0 and 255 that our data set reads; the mean colours of object and background differ by at most 0.15."""
+    out = tmp_path / 'camouflage'
+    arguments = '--kind', 'camouflage', '--train', '4', '--val', '2'
+    assert make(out, *arguments).returncode == 0
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob('*.png')) == sorted(
+        f'{split}/{folder}/{i:05d}.png'
+        for folder in ('Imgs', 'GT')
+        for split, count in (('train', 4), ('test', 2))
+        for i in range(count)
+    )
+    dataset = DATASETS.build(
+        dict(
+            type='mmplugins.BinaryMaskDataset',
+            data_root=str(out),
+            data_prefix=dict(img_path='train/Imgs', seg_map_path='train/GT'),
+        )
+    )
+    assert len(dataset) == 4
+    for path in out.rglob('GT/*.png'):
+        mask = np.array(Image.open(path))
+        assert mask.shape == (96, 128)
+        assert set(np.unique(mask)) == {0, 255}
+        assert 0.01 < (mask == 255).mean() < 0.5
+        image = np.array(Image.open(path.parents[1] / 'Imgs' / path.name)) / 255
+        difference = image[mask == 255].mean(axis=0) - image[mask == 0].mean(axis=0)
+        assert np.abs(difference).max() < 0.15
+    assert zlib.crc32(np.array(Image.open(out / 'test/Imgs/00000.png')).tobytes()) == 3122261494
+    assert zlib.crc32(np.array(Image.open(out / 'test/GT/00000.png')).tobytes()) == 260472441
+
+    assert make(out, '--train', '1', '--val', '1', '--overwrite').returncode == 0
+    assert not (out / 'train').exists()
 
 
 @pytest.mark.parametrize(

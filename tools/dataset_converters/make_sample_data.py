@@ -3,8 +3,8 @@
     python tools/dataset_converters/make_sample_data.py data/sample --train 240 --val 60
 
 A ``--kind`` is a function that writes one sort of annotations of scenes (see ``sample_scenes.py``). A new kind
-(instance, panoptic, camouflage, video) is one more such function in ``KINDS``: it can go through the objects' masks,
-give objects the background's texture, or move the poses from frame to frame.
+(instance, panoptic, video) is one more such function in ``KINDS``: it can go through the objects' masks, or move the
+poses from frame to frame.
 
 Scene i of a split depends on the seed, the split and i alone, so a larger data set begins with the smaller one.
 """
@@ -13,12 +13,13 @@ import argparse
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from rich.progress import track
-from sample_scenes import CLASSES, Scene, draw_scene, render
+from sample_scenes import CLASSES, RARE, Scene, draw_scene, render
 
 SPLITS = ('train', 'val')
 
@@ -34,11 +35,49 @@ def write_semantic(out: Path, split: str, scenes: Iterator[tuple[str, Scene]]) -
         save_palette_image(out / 'annotations' / split / f'{name}.png', rendering.semantic)
 
 
-KINDS: dict[str, Callable[[Path, str, Iterator[tuple[str, Scene]]], None]] = {'semantic': write_semantic}
+def write_camouflage(out: Path, split: str, scenes: Iterator[tuple[str, Scene]]) -> None:
+    """Writes ``train/Imgs/*.png``, masks of 0 and 255 ``train/GT/*.png``, and ``test/`` for the validation images.
+
+    That is the layout in which camouflaged objects are distributed and ``mmplugins.BinaryMaskDataset`` reads them.
+    """
+    folder = out / ('test' if split == 'val' else split)
+    for name, scene in scenes:
+        rendering = render(camouflage(scene))
+        save_image(folder / 'Imgs' / f'{name}.png', rendering.image)
+        save_image(folder / 'GT' / f'{name}.png', rendering.masks.any(axis=0).astype(np.uint8) * 255)
+
+
+def camouflage(scene: Scene) -> Scene:
+    """Leaves one or two shapes of a scene and gives them nearly the background's texture.
+
+    Pattern and period are the background's, the pattern is turned and the colours are a little lighter or darker.
+
+    Args:
+        scene: The scene.
+
+    Returns:
+        A scene of the same size, background and noise.
+    """
+    rng = np.random.default_rng([scene.noise_seed, 1])
+    shapes = [thing for thing in scene.things if thing.class_name != RARE]
+    hidden = []
+    for thing in shapes[: rng.integers(1, 3)]:
+        shift = (0.05 + 0.05 * rng.random()) * (1.0 if rng.random() < 0.5 else -1.0)
+        colours = tuple(tuple(value + shift for value in colour) for colour in scene.background.colours)
+        angle = scene.background.angle + 0.5 + rng.random()
+        texture = replace(scene.background, colours=colours, angle=angle, seed=int(rng.integers(2**31)))
+        hidden.append(replace(thing, texture=texture))
+    return replace(scene, things=tuple(hidden))
+
+
+KINDS: dict[str, Callable[[Path, str, Iterator[tuple[str, Scene]]], None]] = {
+    'semantic': write_semantic,
+    'camouflage': write_camouflage,
+}
 
 
 def save_image(path: Path, image: np.ndarray) -> None:
-    """Writes an RGB image, uint8, shape (H, W, 3)."""
+    """Writes an image, uint8, shape (H, W, 3) for RGB or (H, W) for grey."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(path)
 
@@ -97,7 +136,7 @@ def prepare_folder(out: Path, overwrite: bool) -> None:
             raise ValueError(f"'{out}' is not empty; give another folder, or --overwrite to make its data anew")
         if not (out / 'sample.json').is_file():
             raise ValueError(f"'{out}' holds no sample.json, so it was not made by this tool; give another folder")
-        for folder in ('images', 'annotations'):
+        for folder in ('images', 'annotations', 'train', 'test'):
             shutil.rmtree(out / folder, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
 
