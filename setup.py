@@ -9,6 +9,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 PACKED = ('configs', 'tools', 'model-index.yml')
+SEG = ['onedl-mmengine>=0.10.12', 'onedl-mmsegmentation>=1.4.2', 'scipy', 'rich', 'pysodmetrics>=1.6.2']
 
 
 class BuildWithMim(build_py):
@@ -49,12 +50,13 @@ setup(
     python_requires='>=3.11',
     packages=find_packages(include=['mmplugins', 'mmplugins.*']),
     # PyTorch is left to the user, as in all OpenMMLab packages: which build is right depends on the machine.
-    install_requires=['numpy', 'packaging', 'onedl-mmengine>=0.10.3'],
+    # So is mmengine, which two distributions provide; without it, importing mmplugins says what to install.
+    install_requires=['numpy', 'packaging'],
     # mmcv-lite and mmcv share their modules, and mmcv-lite asks for a distribution that clashes with onedl-mmengine:
     # 'seg' leaves mmcv to the README.
     extras_require={
-        'seg': ['onedl-mmsegmentation>=1.4.2'],
-        'full': ['onedl-mmcv>=2.3.6', 'onedl-mmsegmentation>=1.4.2', 'onedl-mmdetection>=3.5.1'],
+        'seg': SEG,
+        'full': [*SEG, 'onedl-mmcv>=2.3.6', 'onedl-mmdetection>=3.5.1'],
     },
     cmdclass={'build_py': BuildWithMim},
     zip_safe=False,

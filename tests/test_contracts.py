@@ -29,8 +29,8 @@ def sources(*folders: str) -> str:
     return '\n'.join(path.read_text() for folder in folders for path in sorted((ROOT / folder).rglob('*.py')))
 
 
-TESTS = sources('tests')
-USES = sources('configs', 'tools', 'mmplugins/engine')
+TESTS = sources('tests').replace(Path(__file__).read_text(), '')
+CONFIGS, TOOLS = sources('configs'), sources('tools')
 
 
 def test_there_are_components():
@@ -46,7 +46,8 @@ def test_has_a_test(cls):
 
 @pytest.mark.parametrize('cls', COMPONENTS)
 def test_is_used(cls):
-    assert re.search(rf"'(mmplugins\.)?{cls.__name__}'", USES), f'no config and no tool uses {cls.__name__}'
+    used = f"'mmplugins.{cls.__name__}'" in CONFIGS or re.search(rf'\b{cls.__name__}\(', TOOLS)
+    assert used, f'no config and no tool uses {cls.__name__}'
 
 
 @pytest.mark.parametrize('cls', COMPONENTS)

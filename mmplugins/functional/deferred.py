@@ -53,6 +53,13 @@ class DeferredReads:
             self._pending.popleft()
             reader(host)
 
+    def flush(self) -> None:
+        """Waits for all numbers under way and runs their readers."""
+        while self._pending:
+            arrived, host, reader = self._pending.popleft()
+            arrived.synchronize()
+            reader(host)
+
     def __len__(self) -> int:
         return len(self._pending)
 

@@ -70,9 +70,9 @@ def ohem_threshold(prob: Tensor, valid: Tensor, thresh: float, min_kept: int | f
         The threshold, a scalar tensor.
     """
     num_valid = torch.count_nonzero(valid)
-    thresh = torch.as_tensor(thresh, dtype=prob.dtype, device=prob.device)
+    thresh = torch.full((), thresh, dtype=prob.dtype, device=prob.device)
     one = torch.ones_like(thresh)
-    if isinstance(min_kept, float):
+    if 0 < min_kept < 1:
         count = torch.ceil(min_kept * num_valid).long()
         kth = kth_smallest(torch.where(valid, prob, torch.inf), count)
     elif 0 < min_kept < prob.numel():
@@ -170,7 +170,7 @@ def ohem_pixels(
             threshold = ohem_threshold(prob, valid, thresh, min_kept)
         else:
             zoomed, zoomed_label = zoomed_probability(logits, label, threshold_stride, ignore_index)
-            if not isinstance(min_kept, float):
+            if min_kept >= 1:
                 min_kept = min_kept // threshold_stride**2
             threshold = ohem_threshold(zoomed, zoomed_label != ignore_index, thresh, min_kept)
         kept = valid & ~(prob > threshold)  # step 3; NaN is not above anything, hence kept
@@ -190,8 +190,8 @@ def topk_count(step: int, num_pixels: int, top_k_percent_pixels: float, hard_exa
         hard_example_mining_step: Length of the fall; 0 for the final share from the start.
 
     Returns:
-        The number, at least 1.
+        The number, at least 1 if there is a pixel.
     """
     # The released code adds 1e-5 to avoid a division by zero; kept, because it can move the number by one.
     progress = min(1.0, step / (hard_example_mining_step + 1e-5)) if hard_example_mining_step else 1.0
-    return max(1, int((progress * top_k_percent_pixels + (1.0 - progress)) * num_pixels))
+    return max(min(1, num_pixels), int((progress * top_k_percent_pixels + (1.0 - progress)) * num_pixels))

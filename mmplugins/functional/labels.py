@@ -67,6 +67,21 @@ def check_label_range(label: Tensor, num_classes: int, ignore_index: int, reads:
     return torch.where((is_class < 0) | (is_class >= num_classes), ignore_index, label)
 
 
+def class_weight_of(class_weight: Tensor, label: Tensor, ignore_index: int) -> Tensor:
+    """Gives each pixel the weight of its class.
+
+    Args:
+        class_weight: Shape (C,).
+        label: int64 class indices, shape (N, H, W).
+        ignore_index: Label whose pixels get the weight 0.
+
+    Returns:
+        Shape (N, H, W), dtype of the weights.
+    """
+    ignored = label == ignore_index
+    return class_weight[label.masked_fill(ignored, 0)].masked_fill(ignored, 0)
+
+
 def _out_of_range(label: Tensor, low: int, high: int, num_classes: int, ignore_index: int) -> str:
     wrong = label[(label != ignore_index) & ((label < 0) | (label >= num_classes))]
     values = wrong.unique().tolist()

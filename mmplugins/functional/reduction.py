@@ -26,7 +26,8 @@ def reduce_loss(
         loss: Element-wise loss of any shape; elements that do not count are 0.
         reduction: 'none', 'mean' or 'sum'.
         count: What a mean divides by when there is no ``avg_factor``; 0 gives a loss of 0.
-        avg_factor: What a mean divides by instead, if given.
+        avg_factor: What a mean divides by instead, if given; as in mmdet, float32's epsilon is added, so that 0 is
+            allowed.
 
     Returns:
         The loss itself for 'none', else a scalar, attached to the graph also where it is 0.
@@ -41,6 +42,6 @@ def reduce_loss(
             raise ValueError("avg_factor divides a mean; it cannot be used with reduction 'sum', drop one of them")
         return loss.sum()
     if avg_factor is not None:
-        return loss.sum() / avg_factor
-    count = torch.as_tensor(count, dtype=loss.dtype, device=loss.device)
-    return loss.sum() / torch.where(count == 0, torch.ones_like(count), count)
+        return loss.sum() / (avg_factor + torch.finfo(torch.float32).eps)
+    # A number stays one: as a tensor on the device it would cost a copy that waits, and a compilation a value.
+    return loss.sum() / (torch.where(count == 0, 1, count) if isinstance(count, Tensor) else count or 1)

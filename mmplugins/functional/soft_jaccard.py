@@ -33,7 +33,8 @@ class _ClassSums(torch.autograd.Function):
         # d/dp_c = share (grad_total_c + g_c grad_true_c), and through the softmax p_c (d/dp_c - sum_k p_k d/dp_k)
         prob, index, share = ctx.saved_tensors
         true_term = prob.gather(1, index[:, None]).squeeze(1) * grad_true.gather(1, index) * share  # (N, P)
-        mean = torch.bmm(grad_total[:, None], prob).squeeze(1) * share + true_term  # (N, P)
+        with torch.autocast(prob.device.type, enabled=False):  # the state at the backward call is not forward's
+            mean = torch.bmm(grad_total[:, None], prob).squeeze(1) * share + true_term  # (N, P)
         grad = grad_total[:, :, None] * share[:, None]  # (N, C, P)
         grad.sub_(mean[:, None]).mul_(prob).scatter_add_(1, index[:, None], true_term[:, None])
         return grad, None, None

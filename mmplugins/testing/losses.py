@@ -101,6 +101,11 @@ class LossContract:
         assert torch.count_nonzero(pred.grad) == 0
         assert torch.isfinite(pred.grad).all()
 
+    @pytest.mark.parametrize('avg_factor', [0.0, torch.tensor(0.0)])
+    def test_everything_ignored_stays_zero_under_an_average_factor_of_zero(self, avg_factor):
+        pred, target = self.example()
+        assert float(self.run(self.build(), pred, self.ignored(target), ignore_index=255, avg_factor=avg_factor)) == 0
+
     def test_nan_logits_give_nan(self):
         pred, target = self.example()
         pred[0, :, 5, 1] = float('nan')
@@ -118,10 +123,13 @@ class LossContract:
         expected = self.run(self.build(), pred.detach().float(), target)
         with torch.autocast('cpu', dtype=torch.bfloat16):
             value = self.run(self.build(), pred, target)
-        value.backward()
+            value.backward()
         assert value.dtype == torch.float32
         assert pred.grad.dtype == dtype
         torch.testing.assert_close(value, expected, rtol=0, atol=0)
+        exact = pred.detach().float().requires_grad_()
+        self.run(self.build(), exact, target).backward()
+        torch.testing.assert_close(pred.grad, exact.grad.to(dtype), rtol=0, atol=0)
 
     def test_large_images_are_summed_exactly(self):
         pred, target = (x.repeat(1, *[1] * (x.dim() - 3), 40, 40) for x in self.example())
@@ -161,5 +169,15 @@ class LossContract:
     def test_cuda_equals_cpu(self):
         pred, target = self.example()
         loss = self.build()
-        expected = self.run(loss, pred, target)
-        torch.testing.assert_close(self.run(loss.cuda(), pred.cuda(), target.cuda()).cpu(), expected)
+        expected = self.run(loss, pred.requires_grad_(), target)
+        (expected_grad,) = torch.autograd.grad(expected, pred)
+        on_device, target, loss = pred.detach().cuda().requires_grad_(), target.cuda(), loss.cuda()
+        self.run(loss, on_device, target)  # the first call may set something up
+        torch.cuda.set_sync_debug_mode('error')  # a step never waits for the device
+        try:
+            value = self.run(loss, on_device, target)
+            (grad,) = torch.autograd.grad(value, on_device)
+        finally:
+            torch.cuda.set_sync_debug_mode('default')
+        torch.testing.assert_close(value.cpu(), expected)
+        torch.testing.assert_close(grad.cpu(), expected_grad)

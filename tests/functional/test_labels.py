@@ -64,6 +64,15 @@ def test_reads_wait_for_arrival_and_keep_order():
     assert seen == [0, 1, 2]
 
 
+def test_flush_waits_for_all():
+    reads, seen = DeferredReads(), []
+    for i in range(3):
+        reads._pending.append((FakeEvent(), torch.tensor(i), lambda value: seen.append(int(value))))
+    reads.flush()
+    assert seen == [0, 1, 2]
+    assert len(reads) == 0
+
+
 def test_reads_on_the_cpu_are_immediate():
     reads, seen = DeferredReads(), []
     reads.push(torch.tensor(3.0, requires_grad=True), lambda value: seen.append(value.item()))

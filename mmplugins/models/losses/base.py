@@ -8,6 +8,8 @@ import torch
 from mmengine.fileio import load
 from torch import Tensor, nn
 
+from mmplugins.functional.deferred import DeferredReads
+from mmplugins.functional.labels import check_label_range, check_label_shape, check_weight_shape, class_weight_of
 from mmplugins.functional.reduction import check_reduction
 
 
@@ -33,6 +35,7 @@ class BaseLoss(nn.Module, metaclass=ABCMeta):
         self.ignore_index = ignore_index
         self.reduction = check_reduction(reduction)
         self._loss_name = loss_name
+        self._reads = DeferredReads()
 
     @property
     def loss_name(self) -> str:
@@ -54,7 +57,7 @@ class BaseLoss(nn.Module, metaclass=ABCMeta):
         Args:
             pred: Logits, shape (N, C, H, W), any floating dtype.
             target: Labels or masks, shape (N, H, W); see the class.
-            weight: Factor of each pixel's loss, shape (N, H, W).
+            weight: Factor of each pixel's loss, shape (N, H, W); no gradient flows to it.
             avg_factor: What the mean divides by, instead of its own count.
             reduction_override: 'mean', 'sum' or 'none', instead of the configured reduction.
             ignore_index: Label that takes no part, instead of the configured one.
@@ -67,11 +70,12 @@ class BaseLoss(nn.Module, metaclass=ABCMeta):
             ValueError: Shapes do not fit or the target holds values that it must not; see the class.
         """
         check_floating('pred', pred)
+        pred = pred if pred.dtype == torch.float64 else pred.float()
         with torch.autocast(pred.device.type, enabled=False):
             loss = self.compute(
-                pred if pred.dtype == torch.float64 else pred.float(),
+                pred,
                 target,
-                weight=weight,
+                weight=None if weight is None else weight.detach().to(pred.dtype),
                 avg_factor=avg_factor,
                 reduction=check_reduction(reduction_override or self.reduction),
                 ignore_index=self.ignore_index if ignore_index is None else ignore_index,
@@ -92,9 +96,67 @@ class BaseLoss(nn.Module, metaclass=ABCMeta):
     ) -> Tensor:
         """Computes the loss without its ``loss_weight``; takes what ``forward`` takes, defaults resolved."""
 
+    def train(self, mode: bool = True) -> 'BaseLoss':
+        """Sets the mode; before an evaluation, raises what checks on the device have found so far."""
+        if not mode:
+            self._reads.flush()
+        return super().train(mode)
+
     def extra_repr(self) -> str:
         """Shows the settings in ``print(model)``."""
         return f'loss_weight={self.loss_weight}, loss_name={self.loss_name!r}, ignore_index={self.ignore_index}'
+
+
+class BaseLabelLoss(BaseLoss):
+    """Base class of losses on label maps, with optional class weights.
+
+    Args:
+        loss_weight: Factor of the loss.
+        loss_name: Name in the log.
+        ignore_index: Label that takes no part, unless the head passes its own; None: every label is a class.
+        class_weight: Weight of each class, or a file that holds the list.
+    """
+
+    def __init__(
+        self,
+        loss_weight: float,
+        loss_name: str,
+        ignore_index: int | None,
+        class_weight: Sequence[float] | str | None = None,
+    ) -> None:
+        super().__init__(loss_weight, loss_name, ignore_index)
+        self.register_buffer('class_weight', class_weight_tensor(class_weight), persistent=False)
+
+    def check(
+        self, pred: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int | None
+    ) -> tuple[Tensor, int, Tensor | None]:
+        """Checks the arguments of a call.
+
+        Args:
+            pred: Logits (N, C, H, W).
+            target: Integer class indices (N, H, W).
+            weight: Factor of each pixel, (N, H, W), or None.
+            ignore_index: Label that takes no part, or None.
+
+        Returns:
+            Labels, int64 (N, H, W); the label that takes no part, one that no class has if there is none; the weight
+            of each pixel's class, (N, H, W), or None without class weights.
+
+        Raises:
+            ValueError: Shapes do not fit, labels are out of range, or there is not one weight a class.
+            TypeError: The labels are not integers.
+        """
+        check_label_shape(pred, target)
+        check_weight_shape(weight, target)
+        ignore_index = -1 if ignore_index is None else ignore_index
+        label = check_label_range(target.long(), pred.shape[1], ignore_index, self._reads)
+        if self.class_weight is None:
+            return label, ignore_index, None
+        if len(self.class_weight) != pred.shape[1]:
+            raise ValueError(
+                f'class_weight has {len(self.class_weight)} entries, but the logits have {pred.shape[1]} classes'
+            )
+        return label, ignore_index, class_weight_of(self.class_weight.to(pred.dtype), label, ignore_index)
 
 
 def check_floating(name: str, value: Tensor) -> None:
@@ -110,7 +172,7 @@ def class_weight_tensor(class_weight: Sequence[float] | str | None) -> Tensor | 
         class_weight: The weights; or a JSON, YAML, pickle or ``.npy`` file that holds them, as mmseg takes it; or None.
 
     Raises:
-        ValueError: They are not a list of non-negative numbers.
+        ValueError: They are not a list of finite, non-negative numbers.
     """
     if class_weight is None:
         return None
@@ -118,24 +180,6 @@ def class_weight_tensor(class_weight: Sequence[float] | str | None) -> Tensor | 
     if isinstance(class_weight, str):
         class_weight = np.load(class_weight) if class_weight.endswith('.npy') else load(class_weight)
     weights = torch.as_tensor(class_weight, dtype=torch.float32)
-    if weights.dim() != 1 or not bool((weights >= 0).all()):
-        raise ValueError(f'class_weight must be a list of non-negative numbers, one a class, got {source}')
+    if weights.dim() != 1 or not bool(((weights >= 0) & weights.isfinite()).all()):
+        raise ValueError(f'class_weight must be a list of finite, non-negative numbers, one a class, got {source}')
     return weights
-
-
-def class_weight_of(class_weight: Tensor, label: Tensor, pred: Tensor, ignore_index: int) -> Tensor:
-    """Gives each pixel the weight of its class.
-
-    Args:
-        class_weight: Shape (C,).
-        label: int64, shape (N, H, W).
-        pred: Logits (N, C, H, W), for their number of classes and dtype.
-        ignore_index: Label whose pixels get the weight 0.
-
-    Raises:
-        ValueError: There is not one weight a class.
-    """
-    if len(class_weight) != pred.shape[1]:
-        raise ValueError(f'class_weight has {len(class_weight)} entries, but the logits have {pred.shape[1]} classes')
-    ignored = label == ignore_index
-    return class_weight.to(pred)[label.masked_fill(ignored, 0)].masked_fill(ignored, 0)

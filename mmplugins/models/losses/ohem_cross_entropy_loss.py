@@ -13,18 +13,16 @@ import torch
 from mmengine.logging import MessageHub
 from torch import Tensor
 
-from mmplugins.functional.deferred import DeferredReads
 from mmplugins.functional.hard_pixels import ohem_pixels
-from mmplugins.functional.labels import check_label_range, check_label_shape, check_weight_shape
 from mmplugins.functional.pixel_cross_entropy import pixel_cross_entropy
 from mmplugins.functional.reduction import reduce_loss
 from mmplugins.registry import MODELS
 
-from .base import BaseLoss, class_weight_of, class_weight_tensor
+from .base import BaseLabelLoss
 
 
 @MODELS.register_module()
-class OhemCrossEntropyLoss(BaseLoss):
+class OhemCrossEntropyLoss(BaseLabelLoss):
     """Mean cross entropy over the pixels whose true class's probability is at most a threshold.
 
     1. A valid pixel is hard if the softmax probability of its true class is at most ``thresh``.
@@ -32,10 +30,12 @@ class OhemCrossEntropyLoss(BaseLoss):
        probability; if it has no more valid pixels than that, all are kept.
     3. The loss is the mean over the kept pixels; with class weights, the weighted mean of torch's cross entropy.
 
-    The share of the valid pixels that is kept is logged as ``ohem_kept`` through mmengine's MessageHub, without
-    waiting for the device. In distributed training each rank has its own threshold and its own mean, from its own
-    part of the batch, as the released code has: ``min_kept`` is a number per rank, and the averaged gradient is
-    not that of one process with the whole batch unless every valid pixel is kept.
+    The share of the valid pixels that is kept is logged through mmengine's MessageHub, without waiting for the device,
+    as ``ohem_kept``, or ``mine_kept`` if ``loss_name`` is ``loss_mine``.
+
+    In distributed training each rank has its own threshold and its own mean, from its own part of the batch, as the
+    released code has: ``min_kept`` is a number per rank, and the averaged gradient is not that of one process with the
+    whole batch unless every valid pixel is kept.
 
     Args:
         thresh: Probability in [0, 1] up to which a pixel is hard; 1 gives plain cross entropy.
@@ -46,7 +46,7 @@ class OhemCrossEntropyLoss(BaseLoss):
         class_weight: Weight of each class, or a file that holds the list. Selection goes by the unweighted
             probability.
         loss_weight: Factor of the loss.
-        ignore_index: Label that takes no part, unless the head passes its own.
+        ignore_index: Label that takes no part, unless the head passes its own; None: every label is a class.
         loss_name: Name in the log.
 
     Shape:
@@ -78,10 +78,10 @@ class OhemCrossEntropyLoss(BaseLoss):
         threshold_stride: int = 1,
         class_weight: Sequence[float] | str | None = None,
         loss_weight: float = 1.0,
-        ignore_index: int = 255,
+        ignore_index: int | None = 255,
         loss_name: str = 'loss_ohem',
     ) -> None:
-        super().__init__(loss_weight, loss_name, ignore_index)
+        super().__init__(loss_weight, loss_name, ignore_index, class_weight)
         if not 0 <= thresh <= 1:
             raise ValueError(f'thresh is a probability in [0, 1], got {thresh}; the usual value is 0.7')
         if isinstance(min_kept, float) and min_kept >= 1 and min_kept.is_integer():
@@ -94,9 +94,7 @@ class OhemCrossEntropyLoss(BaseLoss):
             raise ValueError(f'threshold_stride is a positive integer, got {threshold_stride}; 1 searches all pixels')
         self.thresh = thresh
         self.min_kept = min_kept
-        self.threshold_stride = threshold_stride
-        self.register_buffer('class_weight', class_weight_tensor(class_weight), persistent=False)
-        self._reads = DeferredReads()
+        self.threshold_stride = int(threshold_stride)
 
     def compute(
         self,
@@ -105,13 +103,11 @@ class OhemCrossEntropyLoss(BaseLoss):
         weight: Tensor | None,
         avg_factor: Tensor | float | None,
         reduction: str,
-        ignore_index: int,
+        ignore_index: int | None,
         **kwargs,
     ) -> Tensor:
         """Computes the loss; see the class for the steps."""
-        check_label_shape(pred, target)
-        check_weight_shape(weight, target)
-        label = check_label_range(target.long(), pred.shape[1], ignore_index, self._reads)
+        label, ignore_index, class_weight = self.check(pred, target, weight, ignore_index)
         pixel_loss = pixel_cross_entropy(pred, label, ignore_index)
         hard = ohem_pixels(  # steps 1 and 2
             pred.detach(), label, pixel_loss.detach(), self.thresh, self.min_kept, self.threshold_stride, ignore_index
@@ -120,8 +116,8 @@ class OhemCrossEntropyLoss(BaseLoss):
             self._log(hard.kept_fraction)
 
         share = hard.kept.to(pred.dtype)  # step 3
-        if self.class_weight is not None:
-            share = share * class_weight_of(self.class_weight, label, pred, ignore_index)
+        if class_weight is not None:
+            share = share * class_weight
         count = share.sum()
         if weight is not None:
             share = share * weight
@@ -130,7 +126,8 @@ class OhemCrossEntropyLoss(BaseLoss):
     @torch.compiler.disable
     def _log(self, kept_fraction: Tensor) -> None:
         hub = MessageHub.get_current_instance()
-        self._reads.push(kept_fraction, lambda value: hub.update_scalar('train/ohem_kept', value.item()))
+        key = f'train/{self.loss_name.removeprefix("loss_")}_kept'
+        self._reads.push(kept_fraction, lambda value: hub.update_scalar(key, value.item()))
 
     def extra_repr(self) -> str:
         """Shows the settings in ``print(model)``."""

@@ -5,7 +5,6 @@ from abc import abstractmethod
 from torch import Tensor
 
 from mmplugins.functional.binary_masks import as_maps, read_mask
-from mmplugins.functional.deferred import DeferredReads
 from mmplugins.functional.labels import check_weight_shape
 from mmplugins.functional.reduction import reduce_loss
 
@@ -32,10 +31,6 @@ class BaseRegionLoss(BaseLoss):
         ValueError: Shapes that do not fit, or a mask with other values (on CUDA at one of the next calls).
         TypeError: Logits that are not floating.
     """
-
-    def __init__(self, loss_weight: float, loss_name: str, ignore_index: int | None) -> None:
-        super().__init__(loss_weight, loss_name, ignore_index)
-        self._reads = DeferredReads()
 
     def compute(
         self,

@@ -6,23 +6,22 @@ a valid pixel gives 0 instead of NaN.
 
 from torch import Tensor
 
-from mmplugins.functional.deferred import DeferredReads
-from mmplugins.functional.labels import check_label_range, check_label_shape, check_weight_shape
 from mmplugins.functional.reduction import reduce_loss
 from mmplugins.functional.soft_jaccard import soft_jaccard_loss
 from mmplugins.registry import MODELS
 
-from .base import BaseLoss
+from .base import BaseLabelLoss
 
 
 @MODELS.register_module()
-class SoftJaccardLoss(BaseLoss):
+class SoftJaccardLoss(BaseLabelLoss):
     """One minus the soft intersection over union, averaged over the classes present in each image.
 
     The union has no smoothing term. Classes that no valid pixel of an image has take no part in that image.
 
     Args:
-        ignore_index: Label that takes no part, unless the head passes its own.
+        ignore_index: Label that takes no part, unless the head passes its own; None: every label is a class. Its
+            logits must be finite all the same, or the loss is NaN.
         loss_weight: Factor of the loss.
         loss_name: Name in the log.
 
@@ -47,12 +46,11 @@ class SoftJaccardLoss(BaseLoss):
 
     def __init__(
         self,
-        ignore_index: int = 255,
+        ignore_index: int | None = 255,
         loss_weight: float = 1.0,
         loss_name: str = 'loss_jaccard',
     ) -> None:
         super().__init__(loss_weight, loss_name, ignore_index)
-        self._reads = DeferredReads()
 
     def compute(
         self,
@@ -61,12 +59,10 @@ class SoftJaccardLoss(BaseLoss):
         weight: Tensor | None,
         avg_factor: Tensor | float | None,
         reduction: str,
-        ignore_index: int,
+        ignore_index: int | None,
         **kwargs,
     ) -> Tensor:
         """Computes the loss; see the class."""
-        check_label_shape(pred, target)
-        check_weight_shape(weight, target)
-        label = check_label_range(target.long(), pred.shape[1], ignore_index, self._reads)
+        label, ignore_index, _ = self.check(pred, target, weight, ignore_index)
         loss = soft_jaccard_loss(pred, label, ignore_index, weight)  # (N,)
         return reduce_loss(loss, reduction, loss.numel(), avg_factor)

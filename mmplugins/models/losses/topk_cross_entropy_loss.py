@@ -10,18 +10,16 @@ import torch
 from mmengine.logging import MessageHub
 from torch import Tensor
 
-from mmplugins.functional.deferred import DeferredReads
 from mmplugins.functional.hard_pixels import topk_count
-from mmplugins.functional.labels import check_label_range, check_label_shape, check_weight_shape
 from mmplugins.functional.pixel_cross_entropy import pixel_cross_entropy
 from mmplugins.functional.reduction import reduce_loss
 from mmplugins.registry import MODELS
 
-from .base import BaseLoss, class_weight_of, class_weight_tensor
+from .base import BaseLabelLoss
 
 
 @MODELS.register_module()
-class TopKCrossEntropyLoss(BaseLoss):
+class TopKCrossEntropyLoss(BaseLabelLoss):
     """Mean cross entropy over the hardest pixels of each image.
 
     1. The share of pixels falls linearly from all at step 0 to ``top_k_percent_pixels`` at
@@ -36,7 +34,7 @@ class TopKCrossEntropyLoss(BaseLoss):
         class_weight: Weight of each class, or a file that holds the list. It scales the pixel losses before the
             selection; the mean still divides by the number of kept pixels.
         loss_weight: Factor of the loss.
-        ignore_index: Label that takes no part, unless the head passes its own.
+        ignore_index: Label that takes no part, unless the head passes its own; None: every label is a class.
         loss_name: Name in the log.
 
     Shape:
@@ -68,10 +66,10 @@ class TopKCrossEntropyLoss(BaseLoss):
         hard_example_mining_step: int = 100000,
         class_weight: Sequence[float] | str | None = None,
         loss_weight: float = 1.0,
-        ignore_index: int = 255,
+        ignore_index: int | None = 255,
         loss_name: str = 'loss_topk',
     ) -> None:
-        super().__init__(loss_weight, loss_name, ignore_index)
+        super().__init__(loss_weight, loss_name, ignore_index, class_weight)
         if not 0 < top_k_percent_pixels <= 1:
             raise ValueError(f'top_k_percent_pixels is a share in (0, 1], got {top_k_percent_pixels}; 0.15 is usual')
         if hard_example_mining_step < 0:
@@ -80,8 +78,6 @@ class TopKCrossEntropyLoss(BaseLoss):
             )
         self.top_k_percent_pixels = top_k_percent_pixels
         self.hard_example_mining_step = hard_example_mining_step
-        self.register_buffer('class_weight', class_weight_tensor(class_weight), persistent=False)
-        self._reads = DeferredReads()
 
     def compute(
         self,
@@ -90,17 +86,15 @@ class TopKCrossEntropyLoss(BaseLoss):
         weight: Tensor | None,
         avg_factor: Tensor | float | None,
         reduction: str,
-        ignore_index: int,
+        ignore_index: int | None,
         step: int | None = None,
         **kwargs,
     ) -> Tensor:
         """Computes the loss; see the class for the steps."""
-        check_label_shape(pred, target)
-        check_weight_shape(weight, target)
-        label = check_label_range(target.long(), pred.shape[1], ignore_index, self._reads)
+        label, ignore_index, class_weight = self.check(pred, target, weight, ignore_index)
         pixel_loss = pixel_cross_entropy(pred, label, ignore_index)
-        if self.class_weight is not None:
-            pixel_loss = pixel_loss * class_weight_of(self.class_weight, label, pred, ignore_index)
+        if class_weight is not None:
+            pixel_loss = pixel_loss * class_weight
 
         if self.hard_example_mining_step and step is None:  # step 1
             step = current_iteration()
@@ -124,7 +118,7 @@ class TopKCrossEntropyLoss(BaseLoss):
 
 @torch.compiler.disable
 def current_iteration() -> int:
-    """Reads the iteration of the runner that is training.
+    """Reads the iteration of the runner that is training, or of the last one that was.
 
     Raises:
         RuntimeError: There is none.

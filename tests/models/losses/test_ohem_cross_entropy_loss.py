@@ -102,6 +102,44 @@ def test_logs_the_kept_fraction_when_training():
     assert hub.get_scalar('train/ohem_kept').current() == pytest.approx(0.25, abs=0.01)
 
 
+def test_each_loss_logs_under_its_own_name():
+    hub = MessageHub.get_instance('test_each_loss_logs')
+    OhemCrossEntropyLoss(0.0, 0.5, loss_name='loss_aux_ohem')(*case())
+    assert hub.get_scalar('train/aux_ohem_kept').current() == pytest.approx(0.5, abs=0.01)
+    assert 'train/ohem_kept' not in hub.log_scalars
+
+
+def test_without_an_ignored_label():
+    logits, label = case()
+    label = label.masked_fill(label == 255, 0)
+    expected = F.cross_entropy(logits, label)
+    loss = OhemCrossEntropyLoss(1.0, ignore_index=None)
+    torch.testing.assert_close(loss(logits, label), expected)
+    with pytest.raises(ValueError, match=r'labels hold 255'):
+        loss(*case())
+
+
+def test_pending_errors_come_before_an_evaluation():
+    loss = OhemCrossEntropyLoss()
+
+    class Arrived:
+        def synchronize(self):
+            pass
+
+    def read(value):
+        raise ValueError('labels hold 7')
+
+    loss._reads._pending.append((Arrived(), torch.tensor(7), read))
+    with pytest.raises(ValueError, match='labels hold 7'):
+        loss.eval()
+
+
+def test_stride_as_a_float_is_the_same_stride():
+    logits, label = case()
+    expected = OhemCrossEntropyLoss(0.1, 20, threshold_stride=2)(logits, label)
+    assert OhemCrossEntropyLoss(0.1, 20, threshold_stride=2.0)(logits, label) == expected
+
+
 def test_holds_nothing_in_a_checkpoint_and_can_be_copied():
     loss = OhemCrossEntropyLoss(class_weight=[1.0, 2.0])
     assert loss.state_dict() == {}
@@ -117,7 +155,11 @@ def test_holds_nothing_in_a_checkpoint_and_can_be_copied():
         (dict(min_kept=1.5), r'of them, got 1.5'),
         (dict(min_kept=0.0), r'of them, got 0.0'),
         (dict(threshold_stride=0), 'threshold_stride is a positive integer, got 0; 1 searches all pixels'),
-        (dict(class_weight=[1.0, -1.0]), r'class_weight must be a list of non-negative numbers, one a class, got \[1'),
+        (
+            dict(class_weight=[1.0, -1.0]),
+            r'class_weight must be a list of finite, non-negative numbers, one a class, got',
+        ),
+        (dict(class_weight=[1.0, float('inf')]), r'class_weight must be a list of finite, non-negative numbers'),
     ],
 )
 def test_bad_settings(settings, message):

@@ -78,6 +78,30 @@ def test_step_comes_from_the_runner():
     assert loss(logits, label) != loss(logits, label, step=0)
 
 
+@pytest.mark.slow
+def test_annealing_does_not_compile_each_step_anew():
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    logits, label = case()
+    loss = TopKCrossEntropyLoss(0.15, 100)
+    compiled = torch.compile(loss, backend=count)
+    for step in range(12):
+        torch.testing.assert_close(compiled(logits, label, step=step), loss(logits, label, step=step))
+        if step == 3:
+            settled = len(graphs)
+    assert len(graphs) == settled
+
+
+def test_images_without_pixels():
+    value = TopKCrossEntropyLoss(0.15, 0)(torch.zeros(2, 3, 0, 4), torch.zeros(2, 0, 4, dtype=torch.long))
+    assert float(value) == 0
+
+
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
