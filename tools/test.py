@@ -8,7 +8,6 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import HOOKS, METRICS, Registry
-from torch import distributed
 
 from mmplugins.engine.launch import (
     UsageError,
@@ -16,6 +15,7 @@ from mmplugins.engine.launch import (
     build_runner,
     check_checkpoint,
     check_data,
+    leave_process_group,
     load_config,
     type_name,
 )
@@ -53,8 +53,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     except UsageError as error:
         sys.exit(f'test.py: error: {error}')
     metrics = runner.test()
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+    leave_process_group()
     return metrics
 
 

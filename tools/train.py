@@ -9,7 +9,6 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.runner import find_latest_checkpoint
-from torch import distributed
 
 from mmplugins.engine.hooks import SafeCheckpointHook
 from mmplugins.engine.launch import (
@@ -18,6 +17,7 @@ from mmplugins.engine.launch import (
     build_runner,
     check_checkpoint,
     check_data,
+    leave_process_group,
     load_config,
     type_name,
 )
@@ -47,8 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f'train.py: error: {error}')
     runner.register_hook(SafeCheckpointHook())
     runner.train()
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+    leave_process_group()
 
 
 def set_resume(cfg: Config, resume: str | None) -> None:

@@ -163,6 +163,16 @@ def build_runner(cfg: Config) -> Runner:
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 
+def leave_process_group() -> None:
+    """Ends the process group, if there is one, when all processes have come this far.
+
+    gloo aborts a process that leaves while another still sends to it.
+    """
+    if distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
+
+
 def use_cpu(cfg: Config) -> None:
     """Makes a config work on the CPU.
 

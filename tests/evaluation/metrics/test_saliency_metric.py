@@ -276,6 +276,8 @@ metric = build(collect_dir={collect!r})
 for i in ([0, 2, 4], [1, 3, 0])[rank]:  # the sampler fills up with the first sample
     metric.process(None, [samples[i]])
 print(json.dumps(metric.evaluate(5)))
+dist.barrier()  # gloo aborts a process that exits while the other still talks to it
+dist.destroy_process_group()
 """
 
 
