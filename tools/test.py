@@ -53,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     except UsageError as error:
         sys.exit(f'test.py: error: {error}')
     metrics = runner.test()
+    del runner
     leave_process_group()
     return metrics
 

@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f'train.py: error: {error}')
     runner.register_hook(SafeCheckpointHook())
     runner.train()
+    del runner
     leave_process_group()
 
 

@@ -4,6 +4,7 @@ Imports mmengine and torch only, so that a config of any toolbox runs with the t
 UsageError before anything is trained.
 """
 
+import gc
 import os
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -166,11 +167,13 @@ def build_runner(cfg: Config) -> Runner:
 def leave_process_group() -> None:
     """Ends the process group, if there is one, when all processes have come this far.
 
-    gloo aborts a process that leaves while another still sends to it.
+    gloo aborts a process that leaves while another still sends to it, and one whose group is still referred to when
+    the interpreter ends: let go of the runner first, whose wrapped model refers to it.
     """
     if distributed.is_initialized():
         distributed.barrier()
         distributed.destroy_process_group()
+        gc.collect()  # a runner and its hooks refer to one another
 
 
 def use_cpu(cfg: Config) -> None:
