@@ -41,7 +41,7 @@ def copy(source, target):
 setup(
     name='mmplugins',
     version=runpy.run_path(str(ROOT / 'mmplugins' / 'version.py'))['__version__'],
-    description='Exact and fast losses, assigners and heads of five papers for the OpenMMLab toolboxes',
+    description='Exact and fast losses, heads and metrics of well-known papers for the OpenMMLab toolboxes',
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',

@@ -1,4 +1,4 @@
-"""mmplugins: exact and fast components of five papers for the OpenMMLab toolboxes.
+"""mmplugins: exact and fast components of well-known papers for the OpenMMLab toolboxes.
 
 Importing this package checks mmengine's version and tells mmengine where our configs lie; a component is imported when
 its type is first built. ``python -m mmplugins.doctor`` tells what can be built in the current environment.
