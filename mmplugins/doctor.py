@@ -53,7 +53,7 @@ def main() -> None:
     print('\nComponents')
     reasons: dict[str, list[str]] = {}
     for registry_name, component, reason in components():
-        print(f'  {registry_name:<12}mmplugins.{component:<32}{"cannot be built" if reason else "ok"}')
+        print(f'  {registry_name:<18}mmplugins.{component:<26}{"cannot be built" if reason else "ok"}')
         if reason:
             reasons.setdefault(reason, []).append(component)
     for reason, names in reasons.items():

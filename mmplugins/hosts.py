@@ -66,7 +66,7 @@ def problem_with(host: str) -> str | None:
         except ImportError:
             found = None
         if found is None:
-            what = 'compiled mmcv operators (mmcv._ext)' if module == 'mmcv._ext' else module
+            what = 'mmcv with compiled operators (mmcv._ext)' if module == 'mmcv._ext' else module
             return f'{what} is not installed; run `{wanted.install}`'
     try:
         version = importlib.import_module(host).__version__

@@ -7,7 +7,7 @@ def test_report(capsys):
     report = capsys.readouterr().out
     assert f'mmplugins               {__version__}' in report
     assert 'PyTorch' in report
-    assert 'MODELS      mmplugins.OhemCrossEntropyLoss' in report
+    assert 'MODELS            mmplugins.OhemCrossEntropyLoss' in report
 
 
 def test_missing_host_is_explained(monkeypatch, capsys):
@@ -20,4 +20,4 @@ def test_missing_host_is_explained(monkeypatch, capsys):
     report = capsys.readouterr().out
     assert 'B, C cannot be built here: mmseg is not installed; run `pip install it`.' in report
     assert f'mmseg                   {reason}' in report
-    assert 'mmplugins.A                               ok' in report
+    assert 'mmplugins.A                         ok' in report

@@ -45,7 +45,7 @@ def test_bad_host(monkeypatch, situation, problem):
 
 def test_mmdet_needs_compiled_operators(monkeypatch):
     pretend(monkeypatch, missing=['mmcv._ext'], version='3.5.1')
-    assert 'compiled mmcv operators (mmcv._ext) is not installed; run `pip install --no' in problem_with('mmdet')
+    assert 'mmcv with compiled operators (mmcv._ext) is not installed; run `pip install --no' in problem_with('mmdet')
 
 
 def test_local_version_is_accepted(monkeypatch):
