@@ -39,7 +39,7 @@ def versions() -> Iterator[tuple[str, str]]:
     for module, host in HOSTS.items():
         problem = problem_with(module)
         version = None if problem else import_module(module).__version__
-        tested = '' if version in (host.tested, None) else f' (tested: {host.tested})'
+        tested = '' if version in (None, *host.tested) else f' (tested: {" and ".join(host.tested)})'
         yield module, problem or version + tested
     compiled = problem_with('mmcv') is None and find_spec('mmcv._ext') is not None
     yield 'compiled mmcv operators', 'yes' if compiled else 'no (only mmdet needs them)'

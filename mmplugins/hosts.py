@@ -19,22 +19,29 @@ class Host(NamedTuple):
         minimum: Oldest version of the module that is accepted.
         install: Command that installs it.
         needs: Modules that must be importable for the host to work.
+        also: Versions of other distributions of the module that were tested.
     """
 
     distribution: str
     minimum: str
     install: str
     needs: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
     @property
-    def tested(self) -> str:
-        """Version that was tested."""
-        return self.distribution.partition('==')[2]
+    def tested(self) -> tuple[str, ...]:
+        """Versions that were tested."""
+        return self.distribution.partition('==')[2], *self.also
 
 
 HOSTS = {
     'mmengine': Host('onedl-mmengine==0.10.12', '0.10.3', 'pip install onedl-mmengine==0.10.12'),
-    'mmcv': Host('onedl-mmcv==2.3.6', '2.0.1', 'pip install --no-build-isolation onedl-mmcv==2.3.6'),
+    'mmcv': Host(
+        'onedl-mmcv==2.3.6',
+        '2.0.1',
+        'pip install --no-build-isolation onedl-mmcv==2.3.6',
+        also=('2.2.0',),  # mmcv-lite
+    ),
     'mmseg': Host(
         'onedl-mmsegmentation==1.4.2',
         '1.2.0',

@@ -31,7 +31,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         help="save the predictions: a path that ends in .pkl or .pickle takes all of the model's outputs; any other is "
         'a folder for the files that the metric writes (semantic segmentation: a PNG of labels an image)',
     )
-    parser.add_argument('--show-dir', help='draw the predictions and save the pictures in this folder')
+    parser.add_argument(
+        '--show-dir',
+        help='draw the predictions and save the pictures in this folder (mmseg: in vis_data/vis_image in it)',
+    )
     parser.add_argument('--amp', action='store_true', help='predict in mixed precision')
     parser.add_argument('--tta', action='store_true', help="use the config's test-time augmentation")
     add_arguments(parser)

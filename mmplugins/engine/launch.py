@@ -111,13 +111,14 @@ def check_data(cfg: Config, *loaders: str) -> None:
     Raises:
         UsageError: A ``data_root`` on this machine is no folder.
     """
-    for loader in loaders:
-        for key, root in _data_roots(cfg.get(loader), loader):
-            if not Path(root).is_dir():
-                raise UsageError(
-                    f'{key} is {root!r}, and there is no such folder (in {Path.cwd()}); '
-                    f'link the data there, or give their place with --cfg-options {key}=FOLDER'
-                )
+    roots = dict(pair for loader in loaders for pair in _data_roots(cfg.get(loader), loader))
+    missing = {key: root for key, root in roots.items() if not Path(root).is_dir()}
+    if missing:
+        raise UsageError(
+            ', '.join(f'{key} is {root!r}' for key, root in missing.items())
+            + f', and there is no such folder (in {Path.cwd()}); link the data there (the config says how), '
+            'or give their place with --cfg-options ' + ' '.join(f'{key}=FOLDER' for key in missing)
+        )
 
 
 def _data_roots(node: object, key: str) -> Iterator[tuple[str, str]]:
