@@ -5,6 +5,8 @@ from torch import Tensor
 
 from .deferred import DeferredReads
 
+NOTHING = torch.iinfo(torch.int64).min  # as ignore_index: every label is a class
+
 
 def check_label_shape(logits: Tensor, label: Tensor) -> None:
     """Checks that a label map fits the logits.
@@ -39,7 +41,7 @@ def check_label_range(label: Tensor, num_classes: int, ignore_index: int, reads:
     Args:
         label: int64 class indices, any shape.
         num_classes: Number of classes C.
-        ignore_index: Value that is allowed beside 0..C-1.
+        ignore_index: Value that is allowed beside 0..C-1; ``NOTHING`` allows none.
         reads: Queue for the outcome. On the CPU an error is raised at once; on CUDA at a later call, when the
             outcome has arrived, and until then wrong labels are ignored rather than used as an index.
 
@@ -58,7 +60,7 @@ def check_label_range(label: Tensor, num_classes: int, ignore_index: int, reads:
     def read(found: Tensor) -> None:
         low, high = found.tolist()
         if low < 0 or high >= num_classes:
-            raise ValueError(_out_of_range(label, low, high, num_classes, ignore_index))
+            raise ValueError(_out_of_range(label, num_classes, ignore_index))
 
     if label.device.type != 'cuda':
         read(torch.stack((lowest, highest)))
@@ -82,12 +84,13 @@ def class_weight_of(class_weight: Tensor, label: Tensor, ignore_index: int) -> T
     return class_weight[label.masked_fill(ignored, 0)].masked_fill(ignored, 0)
 
 
-def _out_of_range(label: Tensor, low: int, high: int, num_classes: int, ignore_index: int) -> str:
+def _out_of_range(label: Tensor, num_classes: int, ignore_index: int) -> str:
     wrong = label[(label != ignore_index) & ((label < 0) | (label >= num_classes))]
     values = wrong.unique().tolist()
     shown = ', '.join(map(str, values[:10])) + (', ...' if len(values) > 10 else '')
+    ignored = '' if ignore_index == NOTHING else f' or be ignore_index={ignore_index}'
     return (
-        f'labels hold {shown or f"{low} to {high}"} ({wrong.numel()} pixels), but there are {num_classes} classes, '
-        f'so labels must lie in 0..{num_classes - 1} or be ignore_index={ignore_index}; '
+        f'labels hold {shown} ({wrong.numel()} pixels), but there are {num_classes} classes, '
+        f'so labels must lie in 0..{num_classes - 1}{ignored}; '
         'check num_classes, reduce_zero_label and the data set'
     )

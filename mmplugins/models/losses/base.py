@@ -9,7 +9,13 @@ from mmengine.fileio import load
 from torch import Tensor, nn
 
 from mmplugins.functional.deferred import DeferredReads
-from mmplugins.functional.labels import check_label_range, check_label_shape, check_weight_shape, class_weight_of
+from mmplugins.functional.labels import (
+    NOTHING,
+    check_label_range,
+    check_label_shape,
+    check_weight_shape,
+    class_weight_of,
+)
 from mmplugins.functional.reduction import check_reduction
 
 
@@ -148,7 +154,7 @@ class BaseLabelLoss(BaseLoss):
         """
         check_label_shape(pred, target)
         check_weight_shape(weight, target)
-        ignore_index = -1 if ignore_index is None else ignore_index
+        ignore_index = NOTHING if ignore_index is None else ignore_index
         label = check_label_range(target.long(), pred.shape[1], ignore_index, self._reads)
         if self.class_weight is None:
             return label, ignore_index, None

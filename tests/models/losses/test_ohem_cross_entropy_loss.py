@@ -115,8 +115,10 @@ def test_without_an_ignored_label():
     expected = F.cross_entropy(logits, label)
     loss = OhemCrossEntropyLoss(1.0, ignore_index=None)
     torch.testing.assert_close(loss(logits, label), expected)
-    with pytest.raises(ValueError, match=r'labels hold 255'):
+    with pytest.raises(ValueError, match=r'labels hold 255 .* must lie in 0..4; check'):
         loss(*case())
+    with pytest.raises(ValueError, match=r'labels hold -1'):
+        loss(logits, label.masked_fill(label == 0, -1))
 
 
 def test_pending_errors_come_before_an_evaluation():
