@@ -14,8 +14,9 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / 'tools' / 'analysis_tools'))
 import draw_results  # noqa: E402
 import plot_losses  # noqa: E402
+import result_columns  # noqa: E402
 
-from mmplugins.models.losses import OhemCrossEntropyLoss  # noqa: E402
+from mmplugins.models.losses import OhemCrossEntropyLoss, StructureLoss  # noqa: E402
 
 
 def write_scalars(work_dir, *runs):
@@ -55,15 +56,15 @@ def sample(true_logit, truth):
     truth = torch.tensor([truth])
     logits = torch.zeros(2, 1, 4)
     logits.scatter_(0, truth.clamp(max=1)[None], torch.tensor([[true_logit]]))
-    return draw_results.Sample(np.zeros((1, 4, 3), np.uint8), truth, logits.argmax(0), logits)
+    return result_columns.Sample(np.zeros((1, 4, 3), np.uint8), truth, logits.argmax(0), logits)
 
 
 def test_kept_pixels_scale_a_count_to_what_is_drawn():
     """p = sigmoid(logit): 0.5, 0.73, 0.88, 0.95, the last one ignored. A count of 100 of 200 pixels is 2 of 4."""
     drawn = sample([0.0, 1.0, 2.0, 3.0], [0, 1, 0, 255])
-    kept = draw_results.kept_pixels([drawn], OhemCrossEntropyLoss(thresh=0.1, min_kept=100), 255, 200)
+    kept = result_columns.kept_pixels([drawn], OhemCrossEntropyLoss(thresh=0.1, min_kept=100), 255, 200)
     assert kept[0].tolist() == [[True, True, False, False]]
-    kept = draw_results.kept_pixels([drawn], OhemCrossEntropyLoss(thresh=0.6, min_kept=1), 255, None)
+    kept = result_columns.kept_pixels([drawn], OhemCrossEntropyLoss(thresh=0.6, min_kept=1), 255, None)
     assert kept[0].tolist() == [[True, False, False, False]]
 
 
@@ -75,19 +76,57 @@ def test_training_pixels_come_from_the_config():
     assert draw_results.training_pixels(Config(dict(train_dataloader=dict(batch_size=4), model=dict()))) is None
 
 
+class Model(torch.nn.Module):
+    """What the tool asks of a model: the head's loss and its ignored label."""
+
+    def __init__(self, loss):
+        super().__init__()
+        self.decode_head = torch.nn.Module()
+        self.decode_head.loss_decode = loss
+        self.decode_head.ignore_index = 255
+
+
+CFG = Config(dict(train_dataloader=dict(batch_size=1), model=dict()))
+
+
 def test_grid_has_a_row_an_image_and_a_column_for_ohem():
     samples = [sample([0.0, 1.0, 2.0, 3.0], [0, 1, 0, 255]), sample([1.0, 1.0, 2.0, 3.0], [0, 1, 1, 1])]
-    palette = [[255, 0, 0], [0, 255, 0]]
-    kept = [np.ones((1, 4), bool)] * 2
-    with_ohem = draw_results.draw_grid(samples, kept, ('red', 'green'), palette, 255)
-    without = draw_results.draw_grid(samples, None, ('red', 'green'), palette, 255)
-    assert len([axis for axis in with_ohem.axes if axis.images]) == 8
-    assert len([axis for axis in without.axes if axis.images]) == 6
-    assert 'hard pixels (OHEM)' in {axis.get_title() for axis in with_ohem.axes}
+    metainfo = dict(classes=('red', 'green'), palette=[[255, 0, 0], [0, 255, 0]])
+    with_ohem = draw_results.columns_of(samples, Model(OhemCrossEntropyLoss()), CFG, metainfo)
+    without = draw_results.columns_of(samples, Model(torch.nn.Identity()), CFG, metainfo)
+    assert [column.title for column in with_ohem[0]] == ['image', 'truth', 'prediction', 'hard pixels (OHEM)']
+    assert [name for name, _ in with_ohem[1]] == ['red', 'green', 'unlabelled', 'hard']
+    assert [column.title for column in without[0]] == ['image', 'truth', 'prediction']
+    # the third pixel of the first image is right, too (logit 2 for class 0): three of three; so is the second image
+    assert without[0][2].notes == ['100% of the pixels right', '100% of the pixels right']
+    figure = draw_results.draw_grid(*with_ohem)
+    assert len([axis for axis in figure.axes if axis.images]) == 8
+    assert figure.legends
+
+
+def test_a_binary_model_shows_mask_edge_weight_and_probability():
+    """Window 3 along the one row, its rows above and below 0: mask 0 1 0 0 has the means 1/9 1/9 1/9 0, so weights
+    1 + 5 |mean - mask| = 14/9, 1 + 40/9, 14/9; the last pixel is ignored."""
+    truth = torch.tensor([[0, 1, 0, 255]])
+    logits = torch.tensor([[[-50.0, 50.0, 0.0, 0.0]]])
+    binary = result_columns.Sample(np.zeros((1, 4, 3), np.uint8), truth, (logits[0] > 0).long(), logits)
+    loss = StructureLoss(kernel_size=3)
+    columns, legend = draw_results.columns_of([binary], Model(loss), CFG, {})
+    assert [column.title for column in columns] == ['image', 'mask', 'edge weight (1 to 6)', 'prediction']
+    assert columns[1].pictures[0][0, :, 0].tolist() == [0, 255, 0, 128]
+    assert columns[2].notes == [f'up to {1 + 40 / 9:.1f}, mean {(14 / 9 + 1 + 40 / 9 + 14 / 9) / 3:.1f}']
+    bright = columns[2].pictures[0].astype(int).sum(-1)[0]
+    assert bright[1] > bright[0] == bright[2] > bright[3] >= 0
+    assert columns[3].pictures[0][0, :, 0].tolist() == [0, 255, 128, 128]
+    assert columns[3].notes == [f'mean absolute error {0.5 / 3:.3f}']
+    assert legend == [('unlabelled', result_columns.UNLABELLED_GREY)]
+    without = draw_results.columns_of([binary], Model(torch.nn.Identity()), CFG, {})[0]
+    assert [column.title for column in without] == ['image', 'mask', 'prediction']
+    assert not draw_results.draw_grid(without, []).legends
 
 
 def test_colours():
-    colours = draw_results.colourise(torch.tensor([[0, 1, 255]]), [[255, 0, 0], [0, 255, 0]])
+    colours = result_columns.colourise(torch.tensor([[0, 1, 255]]), [[255, 0, 0], [0, 255, 0]])
     assert colours.tolist() == [[[255, 0, 0], [0, 255, 0], [0, 0, 0]]]
 
 
