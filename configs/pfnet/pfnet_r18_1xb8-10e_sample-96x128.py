@@ -3,7 +3,7 @@
 _base_ = [
     '../_base_/models/pfnet_r18-w32.py',
     '../_base_/datasets/sample_camouflage_96x128.py',
-    '../_base_/schedules/pfnet_scratch_80e.py',
+    '../_base_/schedules/pfnet_scratch_40e.py',
     '../_base_/default_runtime.py',
 ]
 max_epochs = 10

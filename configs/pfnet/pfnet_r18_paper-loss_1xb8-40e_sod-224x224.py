@@ -1,4 +1,4 @@
 # The same with the structure loss as the paper has it.
-_base_ = './pfnet_r18_1xb8-80e_sod-224x224.py'
+_base_ = './pfnet_r18_1xb8-40e_sod-224x224.py'
 
 model = dict(decode_head=dict(loss_decode=dict(variant='paper')))

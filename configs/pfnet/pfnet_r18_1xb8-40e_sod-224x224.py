@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/pfnet_r18-w32.py',
     '../_base_/datasets/sod_224x224.py',
-    '../_base_/schedules/pfnet_scratch_80e.py',
+    '../_base_/schedules/pfnet_scratch_40e.py',
     '../_base_/default_runtime.py',
 ]
 

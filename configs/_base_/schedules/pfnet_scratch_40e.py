@@ -1,6 +1,6 @@
-# AdamW with a warm-up, poly 0.9 by iteration, 80 epochs: for small models from scratch.
+# AdamW with a warm-up, poly 0.9 by iteration, 40 epochs: for small models from scratch.
 _base_ = './pfnet_45e.py'
-max_epochs = 80
+max_epochs = 40
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
