@@ -108,8 +108,8 @@ def test_a_binary_model_shows_mask_edge_weight_and_probability():
     """Window 3 along the one row, its rows above and below 0: mask 0 1 0 0 has the means 1/9 1/9 1/9 0, so weights
     1 + 5 |mean - mask| = 14/9, 1 + 40/9, 14/9; the last pixel is ignored."""
     truth = torch.tensor([[0, 1, 0, 255]])
-    logits = torch.tensor([[[-50.0, 50.0, 0.0, 0.0]]])
-    binary = result_columns.Sample(np.zeros((1, 4, 3), np.uint8), truth, (logits[0] > 0).long(), logits)
+    prob = torch.tensor([[[0.0, 1.0, 0.5, 0.5]]])
+    binary = result_columns.Sample(np.zeros((1, 4, 3), np.uint8), truth, (prob[0] > 0.5).long(), prob)
     loss = StructureLoss(kernel_size=3)
     columns, legend = draw_results.columns_of([binary], Model(loss), CFG, {})
     assert [column.title for column in columns] == ['image', 'mask', 'edge weight (1 to 6)', 'prediction']

@@ -27,7 +27,7 @@ class Sample(NamedTuple):
         image: RGB, uint8, shape (H, W, 3).
         truth: Class indices, int64, shape (H, W).
         prediction: Class indices, int64, shape (H, W).
-        logits: Shape (C, H, W); one channel for a binary model.
+        logits: Shape (C, H, W); with one channel the foreground's probability, since mmseg takes the sigmoid itself.
     """
 
     image: np.ndarray
@@ -86,7 +86,7 @@ def binary_columns(samples: list[Sample], ignore_index: int) -> tuple[list[Colum
     """Shows the mask, white for foreground, and the predicted probability, black 0 to white 1, as ``class_columns``."""
     masks, maps, notes, ignored_anywhere = [], [], [], False
     for sample in samples:
-        valid, prob = sample.truth != ignore_index, sample.logits[0].sigmoid()
+        valid, prob = sample.truth != ignore_index, sample.logits[0]
         ignored_anywhere |= not bool(valid.all())
         masks.append(np.where(valid.numpy()[..., None], grey(sample.truth == 1), UNLABELLED_GREY).astype(np.uint8))
         maps.append(grey(prob))
