@@ -1,0 +1,3 @@
+"""Dense heads for mmdet's detectors. Without mmdet they are placeholders that say what to install."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""Match costs; none of them needs mmdet or mmseg."""
+
+__all__: list[str] = []
