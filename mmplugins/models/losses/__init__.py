@@ -3,6 +3,7 @@
 from .base import BaseLoss
 from .bce_iou_loss import BCEIoULoss
 from .ohem_cross_entropy_loss import OhemCrossEntropyLoss
+from .set_criterion import SetCriterion
 from .soft_iou_loss import SoftIoULoss
 from .soft_jaccard_loss import SoftJaccardLoss
 from .structure_loss import StructureLoss
@@ -12,6 +13,7 @@ __all__ = [
     'BCEIoULoss',
     'BaseLoss',
     'OhemCrossEntropyLoss',
+    'SetCriterion',
     'SoftIoULoss',
     'SoftJaccardLoss',
     'StructureLoss',
