@@ -1,3 +1,5 @@
-"""Assigners for mmdet's heads. Without mmdet they are placeholders that say what to install."""
+"""Assigners. They are mmdet's; without mmdet, what does not need it works all the same."""
 
-__all__: list[str] = []
+from .batch_hungarian_assigner import BatchHungarianAssigner
+
+__all__ = ['BatchHungarianAssigner']
