@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mmplugins.engine.convert import ConversionError
+from mmplugins.hosts import problem_with
 from mmplugins.testing import fill_state_dict
 from tests.locations import ROOT, golden_files
 from tools.model_converters.detr import KEPT_OUTPUTS, TABLES, UNUSED_IDS, convert, counters, depth_of
@@ -50,24 +51,15 @@ def test_both_ways(path):
         assert all(torch.equal(back[name], released[name]) for name in released)
 
 
-def detr(path, num_classes, **backbone):
-    """mmdet's DETR as our config builds it."""
-    from mmengine.config import Config
-    from mmengine.registry import MODELS, init_default_scope
-
-    init_default_scope('mmdet')
-    config = Config.fromfile(ROOT / 'configs/_base_/models/detr_r50.py').model
-    config.backbone.update(depth=depth(path), init_cfg=None, **backbone)
-    config.bbox_head.num_classes = num_classes
-    return MODELS.build(config)
-
-
 @each_list
 @pytest.mark.parametrize('coco', [False, True])
 def test_names_and_shapes_are_the_models(path, coco):
-    pytest.importorskip('mmdet', reason="the model is mmdet's DETR")
+    if problem := problem_with('mmdet'):
+        pytest.skip(f"the model is mmdet's DETR: {problem}")
+    from tests.models.detr_models import build
+
     ours = convert(fill_state_dict(shapes_of(path)), coco=coco)
-    state = detr(path, 80 if coco else 91).state_dict()
+    state = build(80 if coco else 91, depth=depth(path)).state_dict()
     assert {name: tuple(tensor.shape) for name, tensor in ours.items()} == {
         name: tuple(tensor.shape) for name, tensor in state.items()
     }
