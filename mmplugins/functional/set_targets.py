@@ -28,11 +28,12 @@ class Objects(NamedTuple):
     counts: list[int]
 
 
-def check_outputs(outputs: Mapping[str, Tensor], needed: Sequence[str], num_classes: int) -> None:
+def check_outputs(outputs: Mapping[str, Tensor | Sequence[Tensor]], needed: Sequence[str], num_classes: int) -> None:
     """Checks the shapes of what a network predicts.
 
     Args:
-        outputs: 'logits' (L, B, Q, C+1), 'boxes' (L, B, Q, 4), 'masks' (L, B, Q, h, w) or (B, Q, h, w).
+        outputs: 'logits' (L, B, Q, C+1); 'boxes' (L, B, Q, 4); 'masks' (L, B, Q, h, w), a list of L tensors
+            (B, Q, h, w), or (B, Q, h, w).
         needed: Keys that must be there.
         num_classes: C.
 
@@ -45,8 +46,9 @@ def check_outputs(outputs: Mapping[str, Tensor], needed: Sequence[str], num_clas
             raise ValueError(
                 f'outputs lack {key!r}, got {list(outputs)}; give the prediction, or take its loss out of `losses`'
             )
-        if not torch.is_floating_point(outputs[key]):
-            raise TypeError(f'outputs[{key!r}] must be floating, got {outputs[key].dtype}; pass what the head computed')
+        for value in [outputs[key]] if isinstance(outputs[key], Tensor) else outputs[key]:
+            if not torch.is_floating_point(value):
+                raise TypeError(f'outputs[{key!r}] must be floating, got {value.dtype}; pass what the head computed')
     logits = outputs['logits']
     if logits.dim() != 4 or logits.shape[-1] != num_classes + 1 or 0 in logits.shape[:2]:
         raise ValueError(
@@ -59,10 +61,13 @@ def check_outputs(outputs: Mapping[str, Tensor], needed: Sequence[str], num_clas
             f'expected boxes (L, B, Q, 4) beside logits {tuple(logits.shape)}, got {tuple(boxes.shape)}; '
             'both must come from the same layers, images and queries'
         )
-    if masks is not None and masks.shape[:-2] not in (logits.shape[:3], logits.shape[1:3]):
+    if masks is None:
+        return
+    shapes = [tuple(layer.shape) for layer in ([masks] if isinstance(masks, Tensor) and masks.dim() == 4 else masks)]
+    if len(shapes) not in (1, len(logits)) or any(shape[:-2] != logits.shape[1:3] for shape in shapes):
         raise ValueError(
-            f'expected masks (L, B, Q, h, w), or (B, Q, h, w) of the last layer, beside logits '
-            f'{tuple(logits.shape)}, got {tuple(masks.shape)}'
+            f'expected masks (L, B, Q, h, w), or (B, Q, h, w) of the last layer, beside logits {tuple(logits.shape)}, '
+            f'got {len(shapes)} layers of {shapes[:1]}'
         )
 
 

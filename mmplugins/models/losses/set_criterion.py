@@ -58,8 +58,8 @@ class SetCriterion(nn.Module):
 
     Shape:
         - outputs: dict of ``logits`` (L, B, Q, C+1); ``boxes`` (L, B, Q, 4), cx,cy,w,h in units of the image, 0 to 1;
-          ``masks`` logits (L, B, Q, h, w), or (B, Q, h, w) of the last layer. Any floating dtype; computed in float32
-          (float64 for float64).
+          ``masks`` logits (L, B, Q, h, w), a list of L tensors (B, Q, h, w), or (B, Q, h, w) of the last layer. Any
+          floating dtype; computed in float32 (float64 for float64).
         - targets: for each of the B images a dict of ``labels`` (G,), integers in 0..C-1; ``boxes`` (G, 4), cx,cy,w,h
           in units of the image; ``masks`` (G, H, W), bool, uint8 or float; and, if pixels are to take no part,
           ``valid`` (H, W), bool, False there. Boxes may have the size 0.
@@ -121,7 +121,7 @@ class SetCriterion(nn.Module):
         """Computes the losses; see the class for shapes, steps and errors."""
         needed = [key for key in ('boxes', 'masks') if key in self.losses]
         check_outputs(outputs, ['logits', *needed], self.num_classes)
-        outputs = {key: full_precision(value) if key != 'masks' else value for key, value in outputs.items()}
+        outputs = self._prepare(outputs)
         metas = list(img_metas) if img_metas is not None else [{}] * len(targets)
         names = [meta.get('img_path') or f'image {index} of the batch' for index, meta in enumerate(metas)]
         with torch.autocast(outputs['logits'].device.type, enabled=False):
@@ -155,9 +155,8 @@ class SetCriterion(nn.Module):
         """
         masks = None
         if self.mask_loss is not None and self.mask_layers == 'all':
-            masks = self.mask_loss.match_inputs(
-                outputs['masks'].detach(), [target['masks'] for target in targets], match_coords, _valid_maps(targets)
-            )
+            truth = [target['masks'] for target in targets]
+            masks = self.mask_loss.match_inputs(outputs['masks'], truth, match_coords, _valid_maps(targets))
         units = self.cost_units(img_metas)
         logits, boxes = outputs['logits'].detach(), outputs.get('boxes')
         return match_all(self.assigner, logits, boxes, objects, img_metas, units, masks)
@@ -192,6 +191,19 @@ class SetCriterion(nn.Module):
         """
         return num_objects
 
+    def _prepare(self, outputs: Mapping[str, Tensor | Sequence[Tensor]]) -> dict[str, Tensor | Sequence[Tensor]]:
+        """Brings logits and boxes to the precision of the losses, and masks to a layer axis."""
+        prepared = {key: full_precision(outputs[key]) for key in ('logits', 'boxes') if key in outputs}
+        if 'masks' in self.losses:
+            masks = outputs['masks']
+            prepared['masks'] = masks[None] if isinstance(masks, Tensor) and masks.dim() == 4 else masks
+            if self.mask_layers == 'all' and len(prepared['masks']) != len(outputs['logits']):
+                raise ValueError(
+                    f"mask_layers='all' needs the masks of {len(outputs['logits'])} layers, got those of "
+                    f"{len(prepared['masks'])}; give all, or set mask_layers='last'"
+                )
+        return prepared
+
     def _losses(
         self,
         outputs: Mapping[str, Tensor],
@@ -219,9 +231,8 @@ class SetCriterion(nn.Module):
             found['loss_bbox'], found['loss_iou'] = box_losses(outputs['boxes'], objects.boxes, matches, object_factor)
         if 'masks' in self.losses:  # step 4
             first = layers - 1 if self.mask_layers == 'last' else 0
-            mask_logits = outputs['masks'] if outputs['masks'].dim() == 5 else outputs['masks'][None]
             found |= self.mask_loss.layer_losses(
-                mask_logits[first - layers :],
+                outputs['masks'][first - layers :],
                 [target['masks'] for target in targets],
                 matches.by_image()[first:],
                 object_factor,

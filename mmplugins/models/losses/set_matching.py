@@ -39,7 +39,7 @@ def match_all(
         [layer][image] -> (query, object), int64 on the CPU, ascending in the query.
     """
     predictions = [InstanceData(scores=logits[:, image]) for image in range(len(img_metas))]
-    truths = [BaseDataElement(labels=labels) for labels in objects.labels.split(objects.counts)]
+    truths = [InstanceData(labels=labels) for labels in objects.labels.split(objects.counts)]
     if objects.boxes is not None:
         corners = cxcywh_to_xyxy(boxes.detach())  # (L, B, Q, 4)
         for image, truth in enumerate(cxcywh_to_xyxy(objects.boxes).split(objects.counts)):
@@ -49,8 +49,11 @@ def match_all(
             img_metas = [{**meta, 'img_shape': (1, 1)} for meta in img_metas]
     options = {}
     if masks is not None:
-        for prediction, truth, compared in zip(predictions, truths, masks, strict=True):
-            prediction.masks, truth.masks = compared['pred'], compared['gt']
+        for image, compared in enumerate(masks):
+            predictions[image].masks = compared['pred']
+            if compared['gt'].dim() == 3:  # of L entries, not of G as the labels
+                truths[image] = BaseDataElement(**dict(truths[image].items()))
+            truths[image].masks = compared['gt']
         if any(compared['valid'] is not None for compared in masks):
             options['valid'] = [compared['valid'] for compared in masks]
     if hasattr(assigner, 'assign_batch'):
