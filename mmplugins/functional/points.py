@@ -30,8 +30,6 @@ from .mask_points import MINUS_ONE
 _CPU_MAPS = 16  # maps sampled at once at shared points
 _CPU_ROWS = 4  # rows of points sampled at once, so that what is made of them stays in the cache
 
-Participation = Callable[[Tensor], Tensor]
-
 
 def sample_logits(
     logits: Tensor, points: Tensor, rows: Sequence[Tensor] | None = None, values: Tensor | None = None
@@ -158,7 +156,7 @@ def uncertain_points(
     importance_sample_ratio: float = 0.75,
     generator: torch.Generator | None = None,
     draws: tuple[Tensor, Tensor] | None = None,
-    takes_part: Participation | None = None,
+    takes_part: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Chooses points where a map's sign is least certain, and some anywhere.
 
