@@ -95,7 +95,7 @@ class _Attached(torch.autograd.Function):
         for start in range(0, len(places), step):
             part = slice(start, start + step)
             maps = torch.einsum('km,kmhw->mhw', grad_values[:, part], slopes[:, part])
-            flat.index_copy_(0, places[part], maps.to(ctx.dtype))
+            flat.index_add_(0, places[part], maps.to(ctx.dtype))
         return grad, None, None, *(None for _ in rows)
 
 
@@ -137,7 +137,7 @@ def focal_dice_slopes(
         focal, both, prob, target = sums
         dice, by = dice_of_sums(both, prob, target)  # step 2
         if left_out[image] is not None:
-            dice, counted = dice * (counted > 0), counted.clamp(min=1)
+            counted = counted.clamp(min=1)
         values[:, places] = torch.stack((focal / counted, dice))
         if with_grad:
             by_target, by_prob = by[:, :, None, None]

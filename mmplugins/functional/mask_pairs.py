@@ -1,7 +1,7 @@
 """Matched pairs of mask logits and ground-truth masks, of all decoder layers and images of a batch.
 
-Shapes: L layers, B images, Q queries, h w size of the logits, G ground truths of an image, H W label size, M pairs of all
-layers.
+Shapes: L layers, B images, Q queries, h w size of the logits, G ground truths of an image, H W label size, M pairs of
+all layers.
 """
 
 from collections.abc import Iterator, Sequence

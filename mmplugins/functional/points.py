@@ -40,7 +40,7 @@ def sample_logits(
         logits: float32 or float64 (half precision is sampled in float32), shape (N, h, w), or with more axes in front
             if ``rows`` is given.
         points: x,y in 0 to 1, shape (M, P, 2).
-        rows: Which map each row of points is for: an int64 (M,) for each axis before h, w; none twice. None: row i is
+        rows: Which map each row of points is for: an int64 (M,) for each axis before h, w. None: row i is
             for map i.
         values: What the samples are known to be, (M, P); None: they are computed.
 
@@ -111,7 +111,7 @@ class _SampledLogits(torch.autograd.Function):
     def forward(ctx, logits: Tensor, points: Tensor, values: Tensor, *rows: Tensor) -> Tensor:
         ctx.save_for_backward(points, *rows)
         ctx.shape, ctx.dtype = logits.shape, logits.dtype
-        return values.clone() if values.requires_grad else values.view_as(values)
+        return values.view_as(values)
 
     @staticmethod
     @once_differentiable
@@ -126,7 +126,7 @@ class _SampledLogits(torch.autograd.Function):
             if places is None:
                 flat[part] = maps
             else:
-                flat.index_copy_(0, places[part], maps)
+                flat.index_add_(0, places[part], maps)
         return grad, None, None, *(None for _ in rows)
 
 

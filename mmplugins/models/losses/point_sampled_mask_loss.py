@@ -133,7 +133,7 @@ class PointSampledMaskLoss(BaseMaskLoss):
 
         Returns:
             For each image ``pred`` (L, Q, P) logits, ``gt`` (L, G, P) and ``valid`` bool (L, P), or None if all points
-            take part.
+            take part; a single point in an image without masks.
         """
         layers = check_logits(mask_logits)
         images = layers[0].shape[0]
@@ -148,11 +148,13 @@ class PointSampledMaskLoss(BaseMaskLoss):
                 f'{tuple(match_coords.shape)}'
             )
         ignored = find_ignored(valid, images, layers[0].shape[-2:])
+        dtype = torch.float64 if layers[0].dtype == torch.float64 else torch.float32
         found = []
         for image in range(images):
-            points = match_coords[:, image]  # (L, P, 2)
+            points = match_coords[:, image].to(dtype)  # (L, P, 2)
+            points = points if len(masks[image]) else points[:, :1]  # there is nothing to compare with
             truth = sample_masks(masks[image], points.flatten(0, 1)).view(len(masks[image]), *points.shape[:2])
-            pred = empty_buffer((len(layers), layers[0].shape[1], points.shape[1]), truth.dtype, truth.device)
+            pred = empty_buffer((len(layers), layers[0].shape[1], points.shape[1]), dtype, layers[0].device)
             for values, layer, place in zip(pred, layers, points, strict=True):
                 maps = layer[image] if ignored[image] is None else ignored[image].clear(layer[image].clone())
                 sample_into(values, maps, place)
