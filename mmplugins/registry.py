@@ -72,8 +72,10 @@ def _child(name: str, *locations: str) -> PluginRegistry:
     return PluginRegistry(parent.name, parent=parent, scope='mmplugins', locations=list(locations))
 
 
-MODELS = _child('MODELS', 'mmplugins.models.losses', 'mmplugins.models.decode_heads')
-TASK_UTILS = _child('TASK_UTILS')
+MODELS = _child('MODELS', 'mmplugins.models.losses', 'mmplugins.models.decode_heads', 'mmplugins.models.dense_heads')
+TASK_UTILS = _child(
+    'TASK_UTILS', 'mmplugins.models.task_modules.match_costs', 'mmplugins.models.task_modules.assigners'
+)
 DATASETS = _child('DATASETS', 'mmplugins.datasets')
 TRANSFORMS = _child('TRANSFORMS', 'mmplugins.datasets.transforms')
 METRICS = _child('METRICS', 'mmplugins.evaluation.metrics')

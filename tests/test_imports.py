@@ -10,7 +10,7 @@ ALLOWED = {
     'functional': set(),
     'models/losses': {'functional', 'registry'},
     'models/task_modules/match_costs': {'functional', 'registry'},
-    'models/task_modules/assigners': {'functional', 'registry', 'models/task_modules/match_costs'},
+    'models/task_modules/assigners': {'functional', 'registry', 'hosts', 'models/task_modules/match_costs'},
     'models/layers': {'functional', 'registry', 'hosts'},
     'models/decode_heads': {'functional', 'registry', 'hosts', 'models/layers', 'models/losses'},
     'models/dense_heads': {

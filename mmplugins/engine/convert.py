@@ -2,13 +2,16 @@
 
 A converter writes its table with ``rule``; ``key_table`` spells it out into one released name for each of our names,
 so that a tensor that the table does not know, and one that a checkpoint lacks, are told by name in both directions.
+Values change in two declared ways only: ``constants`` are tensors of ours that the released model lacks, and
+``selections`` keep some rows of a tensor.
 """
 
 import sys
-from argparse import ArgumentParser
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
@@ -18,11 +21,50 @@ WEIGHT = ('weight',)
 CONV = ('weight', 'bias')
 NORM = ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')
 
+FROZEN_NORM = NORM[:-1]  # a batch norm that does not count its batches
+
 KeyPairs = Iterator[tuple[str, str]]
 
 
 class ConversionError(ValueError):
     """A checkpoint's tensors are not those of the table."""
+
+
+class Selection(NamedTuple):
+    """Rows (entries of the first dimension) of a released tensor that ours keeps.
+
+    Attributes:
+        rows: Row of the released tensor for each row of ours, in our order.
+        total: Number of rows of the released tensor.
+        fill: Value that the other rows get on the way back, where nothing is known of them.
+    """
+
+    rows: Sequence[int]
+    total: int
+    fill: float = 0.0
+
+    def apply(self, name: str, tensor: Tensor, reverse: bool) -> Tensor:
+        """Selects the rows, or puts them back into place.
+
+        Args:
+            name: Name of the tensor, for the message.
+            tensor: (total, ...), or, in reverse, (len(rows), ...).
+            reverse: From our tensor to the released one.
+
+        Returns:
+            (len(rows), ...), or, in reverse, (total, ...).
+
+        Raises:
+            ConversionError: The tensor has another number of rows.
+        """
+        expected = len(self.rows) if reverse else self.total
+        if tensor.ndim == 0 or len(tensor) != expected:
+            raise ConversionError(f'{name} should have {expected} rows, and has the shape {tuple(tensor.shape)}')
+        if not reverse:
+            return tensor[list(self.rows)]
+        released = tensor.new_full((self.total, *tensor.shape[1:]), self.fill)
+        released[list(self.rows)] = tensor
+        return released
 
 
 def rule(
@@ -69,29 +111,46 @@ def key_table(*rules: KeyPairs) -> dict[str, str]:
     return dict(pairs)
 
 
-def rename_tensors(state: Mapping[str, Tensor], table: Mapping[str, str], reverse: bool = False) -> dict[str, Tensor]:
+def rename_tensors(
+    state: Mapping[str, Tensor],
+    table: Mapping[str, str],
+    reverse: bool = False,
+    constants: Mapping[str, Tensor] | None = None,
+    selections: Mapping[str, Selection] | None = None,
+) -> dict[str, Tensor]:
     """Renames the tensors of a state dict.
 
     Args:
         state: Tensors by name.
         table: Our name of each released name.
         reverse: From our names to the released ones.
+        constants: Tensors by our names that the released model lacks: added as they are, taken off in reverse. A
+            checkpoint of ours that has none of them is taken too.
+        selections: By our names, the rows that ours keeps of a released tensor.
 
     Returns:
-        The same tensors by their new names, in the table's order.
+        The tensors by their new names, in the table's order, constants last.
 
     Raises:
-        ConversionError: The state dict has names that the table lacks, or lacks names that the table has; lists them.
+        ConversionError: The state dict has names that the table lacks, or lacks names that the table has, and lists
+            them; or a tensor to select from has another number of rows.
     """
+    constants, selections = constants or {}, selections or {}
     names = {ours: theirs for theirs, ours in table.items()} if reverse else table
+    known = names.keys() | (constants.keys() if reverse else ())
+    required = known if any(name in state for name in constants) else names.keys()
     problems = []
-    for what, keys in (('not in the table', state.keys() - names.keys()), ('missing', names.keys() - state.keys())):
+    for what, keys in (('not in the table', state.keys() - known), ('missing', required - state.keys())):
         if keys:
             problems.append(f'{len(keys)} {what}:\n  ' + '\n  '.join(sorted(keys)))
     if problems:
         direction = 'ours, which --reverse takes' if reverse else 'the released model'
         raise ConversionError(f'the checkpoint is not of {direction}; of its tensors are\n' + '\n'.join(problems))
-    return {new: state[old] for old, new in names.items()}
+    renamed = {new: state[old] for old, new in names.items()}
+    for ours, selection in selections.items():
+        name = names[ours] if reverse else ours
+        renamed[name] = selection.apply(name, renamed[name], reverse)
+    return renamed if reverse else renamed | dict(constants)
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -108,23 +167,39 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in checkpoint.items()}
 
 
-def run_converter(table: Mapping[str, str], description: str, argv: Sequence[str] | None = None) -> None:
+def run_converter(
+    convert: Mapping[str, str] | Callable[[dict[str, Tensor], Namespace], dict[str, Tensor]],
+    description: str,
+    argv: Sequence[str] | None = None,
+    flags: Mapping[str, str] | None = None,
+    released_key: str | None = None,
+) -> None:
     """Runs a converter's command line: ``SRC DST [--reverse]``.
 
     Args:
-        table: Our name of each released name.
+        convert: Our name of each released name; or a function of the tensors and of the arguments (``reverse`` and
+            the flags) that gives the converted tensors.
         description: First lines of the help.
         argv: Arguments; None: the program's own.
+        flags: Help text of each further flag of the converter.
+        released_key: Where a released file keeps its tensors; None: the file is the state dict itself.
     """
     parser = ArgumentParser(description=description)
     parser.add_argument('src', metavar='SRC', help='checkpoint to read')
     parser.add_argument('dst', metavar='DST', help='file to write')
     parser.add_argument('--reverse', action='store_true', help='from ours to the released names')
+    for flag, text in (flags or {}).items():
+        parser.add_argument(flag, action='store_true', help=text)
     args = parser.parse_args(argv)
     try:
-        state = rename_tensors(read_tensors(args.src), table, args.reverse)
+        state = read_tensors(args.src)
+        state = convert(state, args) if callable(convert) else rename_tensors(state, convert, args.reverse)
     except (ConversionError, FileNotFoundError) as error:
         sys.exit(f'{parser.prog}: error: {args.src}: {error}')
     Path(args.dst).parent.mkdir(parents=True, exist_ok=True)
-    torch.save(state if args.reverse else {'state_dict': state, 'meta': {}}, args.dst)
+    if not args.reverse:
+        checkpoint = {'state_dict': state, 'meta': {}}
+    else:
+        checkpoint = state if released_key is None else {released_key: state}
+    torch.save(checkpoint, args.dst)
     sys.stdout.write(f'{len(state)} tensors written to {args.dst}\n')

@@ -2,7 +2,10 @@
 
 from .base import BaseLoss
 from .bce_iou_loss import BCEIoULoss
+from .dense_mask_loss import DenseMaskLoss
 from .ohem_cross_entropy_loss import OhemCrossEntropyLoss
+from .point_sampled_mask_loss import PointSampledMaskLoss
+from .set_criterion import SetCriterion
 from .soft_iou_loss import SoftIoULoss
 from .soft_jaccard_loss import SoftJaccardLoss
 from .structure_loss import StructureLoss
@@ -11,7 +14,10 @@ from .topk_cross_entropy_loss import TopKCrossEntropyLoss
 __all__ = [
     'BCEIoULoss',
     'BaseLoss',
+    'DenseMaskLoss',
     'OhemCrossEntropyLoss',
+    'PointSampledMaskLoss',
+    'SetCriterion',
     'SoftIoULoss',
     'SoftJaccardLoss',
     'StructureLoss',

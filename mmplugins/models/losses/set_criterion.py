@@ -1,0 +1,319 @@
+"""Matching and losses of set prediction: DETR, MaskFormer and Mask2Former.
+
+Papers: DETR (ECCV 2020), MaskFormer (NeurIPS 2021), Mask2Former (CVPR 2022); released code: detr's models/detr.py,
+``SetCriterion``, and MaskFormer's and Mask2Former's files of that name. Differences: all decoder layers and images are
+one batch of operations; the error of an invalid target names its image; weights are applied here; the class and
+cardinality errors are logged for the last layer only.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from torch import Tensor, nn
+
+from mmplugins.functional.deferred import DeferredReads
+from mmplugins.functional.matches import Matches, Pairs, pack_matches
+from mmplugins.functional.set_costs import full_precision
+from mmplugins.functional.set_losses import (
+    box_losses,
+    cardinality_error,
+    class_error,
+    classification_loss,
+    matched_classes,
+)
+from mmplugins.functional.set_targets import Objects, check_objects, check_outputs, join_objects
+from mmplugins.registry import MODELS, TASK_UTILS
+
+from .set_matching import match_all
+
+LOSSES = ('labels', 'boxes', 'cardinality', 'masks')
+LOSS_WEIGHTS = {'loss_cls': 1.0, 'loss_bbox': 5.0, 'loss_iou': 2.0, 'loss_mask': 1.0, 'loss_dice': 1.0}
+
+
+@MODELS.register_module()
+class SetCriterion(nn.Module):
+    """Matches the predictions of every decoder layer to the objects and computes the losses of the pairs.
+
+    1. The assigner pairs queries and objects, each layer and image for itself, without gradient.
+    2. 'labels': cross entropy of every query, of class no-object where it has no pair, with no-object weighted by
+       ``eos_coef``; divided by the sum of the weights. Also ``class_error``, for the log.
+    3. 'boxes': L1 of cx,cy,w,h and 1 - GIoU of the pairs, divided by the number of objects.
+    4. 'masks': what ``mask_loss`` gives for the pairs, divided by the number of objects.
+    5. 'cardinality': ``cardinality_error``, for the log: how many predictions are not no-object, against the truth.
+
+    The number of objects is the mean over all ranks, at least 1. A step waits for the device once, for the matching.
+    Without any object every loss is finite and attached to its predictions, so that no rank waits for another.
+
+    Args:
+        num_classes: Number of classes C; the logits have one more, no-object, at the end.
+        assigner: An assigner or its config, such as ``mmplugins.BatchHungarianAssigner``. One that has no
+            ``assign_batch`` is called image by image, as mmdet calls it.
+        losses: Which of 'labels', 'boxes', 'cardinality' and 'masks' to compute.
+        eos_coef: Weight of no-object in the cross entropy.
+        loss_weights: Weights by name; those left out have DETR's: ``loss_cls`` 1, ``loss_bbox`` 5, ``loss_iou`` 2,
+            ``loss_mask`` 1, ``loss_dice`` 1.
+        mask_loss: A ``PointSampledMaskLoss``, ``DenseMaskLoss`` or the like, or its config; with 'masks' only.
+        mask_layers: Layers with a mask loss: 'all', whose masks also take part in the matching, or 'last'.
+
+    Shape:
+        - outputs: dict of ``logits`` (L, B, Q, C+1); ``boxes`` (L, B, Q, 4), cx,cy,w,h in units of the image, 0 to 1;
+          ``masks`` logits (L, B, Q, h, w), a list of L tensors (B, Q, h, w), or (B, Q, h, w) of the last layer. Any
+          floating dtype; computed in float32 (float64 for float64).
+        - targets: for each of the B images a dict of ``labels`` (G,), integers in 0..C-1; ``boxes`` (G, 4), cx,cy,w,h
+          in units of the image; ``masks`` (G, H, W), bool, uint8 or float; and, if pixels are to take no part,
+          ``valid`` (H, W), bool, False there. Boxes may have the size 0.
+        - img_metas: for each image a dict; ``img_path`` is named in errors.
+        - match_coords: (L, B, P, 2), x,y in 0 to 1, where masks are compared in the matching.
+        - loss_coords: list of L, each (M, P, 2), where masks are compared in the loss; the M pairs of a layer go
+          image by image, queries ascending.
+        - Returns a dict of scalars: ``loss_cls``, ``loss_bbox``, ``loss_iou``, ``loss_mask``, ``loss_dice`` of the
+          last layer and ``d{i}.loss_*`` of layer i before it, all weighted; ``class_error`` in percent and
+          ``cardinality_error``, which are no part of the loss.
+
+    Raises:
+        ValueError: Settings or shapes that do not fit; a label out of range, or a box that is not finite, has a
+            negative size or is in pixels.
+        TypeError: Predictions that are not floating, labels that are not integers.
+
+    Examples:
+        >>> import torch
+        >>> costs = [dict(type='mmplugins.ClassificationCost'), dict(type='mmplugins.BBoxL1Cost', weight=5.0)]
+        >>> criterion = SetCriterion(3, dict(type='mmplugins.BatchHungarianAssigner', match_costs=costs))
+        >>> outputs = dict(logits=torch.zeros(2, 1, 5, 4), boxes=torch.full((2, 1, 5, 4), 0.5))
+        >>> losses = criterion(outputs, [dict(labels=torch.tensor([1]), boxes=torch.tensor([[0.5, 0.5, 0.5, 0.3]]))])
+        >>> {name: round(float(value), 3) for name, value in losses.items() if not name.startswith('d0.')}
+        {'loss_cls': 1.386, 'loss_bbox': 1.0, 'loss_iou': 0.8, 'class_error': 100.0, 'cardinality_error': 4.0}
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        assigner: dict | object,
+        losses: Sequence[str] = ('labels', 'boxes', 'cardinality'),
+        eos_coef: float = 0.1,
+        loss_weights: Mapping[str, float] | None = None,
+        mask_loss: dict | nn.Module | None = None,
+        mask_layers: str = 'all',
+    ) -> None:
+        super().__init__()
+        _check_settings(num_classes, losses, eos_coef, loss_weights or {}, mask_loss, mask_layers)
+        self.num_classes = num_classes
+        self.losses = tuple(losses)
+        self.eos_coef = eos_coef
+        self.loss_weights = {**LOSS_WEIGHTS, **(loss_weights or {})}
+        self.mask_layers = mask_layers
+        self.assigner = TASK_UTILS.build(assigner) if isinstance(assigner, dict) else assigner
+        self.mask_loss = MODELS.build(mask_loss) if isinstance(mask_loss, dict) else mask_loss
+        weight = torch.ones(num_classes + 1)
+        weight[-1] = eos_coef
+        self.register_buffer('class_weight', weight, persistent=False)
+        self._reads = DeferredReads()
+
+    def forward(
+        self,
+        outputs: Mapping[str, Tensor],
+        targets: Sequence[Mapping[str, Tensor]],
+        img_metas: Sequence[Mapping] | None = None,
+        match_coords: Tensor | None = None,
+        loss_coords: Sequence[Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Computes the losses; see the class for shapes, steps and errors."""
+        needed = [key for key in ('boxes', 'masks') if key in self.losses]
+        if 'boxes' in outputs and all('boxes' in target for target in targets):  # for the matching, if for no loss
+            needed = ['boxes', *(key for key in needed if key != 'boxes')]
+        check_outputs(outputs, ['logits', *needed], self.num_classes)
+        outputs = self._prepare(outputs)
+        metas = [{}] * len(targets) if img_metas is None else list(img_metas)
+        if len(metas) != len(targets):
+            raise ValueError(f'expected one dict for each of {len(targets)} images in img_metas, got {len(metas)}')
+        names = [meta.get('img_path') or f'image {index} of the batch' for index, meta in enumerate(metas)]
+        with torch.autocast(outputs['logits'].device.type, enabled=False):
+            objects = join_objects(targets, ['labels', *needed], outputs['logits'], names)
+            self._reads.poll()
+            objects = check_objects(objects, self.num_classes, names, self._reads)
+            pairs = self.match(outputs, targets, objects, metas, match_coords)  # step 1
+            self._reads.poll()  # the matching has waited for the device: what is wrong with this batch is known
+            return self._losses(outputs, targets, objects, pairs, loss_coords)
+
+    @torch.no_grad()
+    def match(
+        self,
+        outputs: Mapping[str, Tensor],
+        targets: Sequence[Mapping[str, Tensor]],
+        objects: Objects,
+        img_metas: Sequence[Mapping],
+        match_coords: Tensor | None = None,
+    ) -> Pairs:
+        """Pairs queries and objects.
+
+        Args:
+            outputs: As in ``forward``, in the precision of the losses.
+            targets: As in ``forward``.
+            objects: The same, joined and checked.
+            img_metas: A dict for each image.
+            match_coords: As in ``forward``.
+
+        Returns:
+            [layer][image] -> (query, object), int64 on the CPU, ascending in the query.
+        """
+        masks = None
+        if self.mask_loss is not None and self.mask_layers == 'all':
+            truth = [target['masks'] for target in targets]
+            masks = self.mask_loss.match_inputs(outputs['masks'], truth, match_coords, _valid_maps(targets))
+        units = self.cost_units(img_metas)
+        logits, boxes = outputs['logits'].detach(), outputs.get('boxes')
+        return match_all(self.assigner, logits, boxes, objects, img_metas, units, masks)
+
+    def cost_units(self, img_metas: Sequence[Mapping]) -> Sequence[Tensor] | None:
+        """Gives the size of each image in the unit in which the costs see boxes.
+
+        Args:
+            img_metas: A dict for each image.
+
+        Returns:
+            For each image (4,), width, height, width, height; None: an image is 1 wide and high, and so is the
+            ``img_shape`` that the costs see.
+        """
+        return None
+
+    def label_avg_factor(self, num_pairs: Tensor | int, num_predictions: int) -> Tensor | float | None:
+        """Gives what a layer's cross entropy is divided by; None: the sum of the weights, as released.
+
+        Args:
+            num_pairs: Number of matched pairs of a layer, on this rank.
+            num_predictions: Number of predictions of a layer, on this rank.
+        """
+        return None
+
+    def object_count(self, num_objects: Tensor | int, num_pairs: Tensor | int) -> Tensor | int:
+        """Gives this rank's share of what the box and mask losses are divided by: the number of objects, as released.
+
+        Args:
+            num_objects: Number of objects.
+            num_pairs: Number of matched pairs of a layer; smaller where objects outnumber queries.
+        """
+        return num_objects
+
+    def _prepare(self, outputs: Mapping[str, Tensor | Sequence[Tensor]]) -> dict[str, Tensor | Sequence[Tensor]]:
+        """Brings logits and boxes to the precision of the losses, and masks to a layer axis."""
+        prepared = {key: full_precision(outputs[key]) for key in ('logits', 'boxes') if key in outputs}
+        if 'masks' in self.losses:
+            masks = outputs['masks']
+            prepared['masks'] = masks[None] if isinstance(masks, Tensor) and masks.dim() == 4 else masks
+            if self.mask_layers == 'all' and len(prepared['masks']) != len(outputs['logits']):
+                raise ValueError(
+                    f"mask_layers='all' needs the masks of {len(outputs['logits'])} layers, got those of "
+                    f"{len(prepared['masks'])}; give all, or set mask_layers='last'"
+                )
+        return prepared
+
+    def _losses(
+        self,
+        outputs: Mapping[str, Tensor],
+        targets: Sequence[Mapping[str, Tensor]],
+        objects: Objects,
+        pairs: Pairs,
+        loss_coords: Sequence[Tensor] | None,
+    ) -> dict[str, Tensor]:
+        """Computes steps 2 to 5 for matched pairs; takes what ``match`` takes and returns."""
+        logits = outputs['logits']
+        layers, _, queries = logits.shape[:3]
+        numbers = [*objects.counts, sum(objects.counts), sum(len(query) for query, _ in pairs[-1])]
+        matches = pack_matches(pairs, queries, objects.counts, logits.device, numbers)
+        label_factor, object_factor = self._avg_factors(matches, objects.counts, logits[0, ..., 0].numel())
+        found, log = {}, {}
+
+        if 'labels' in self.losses or 'cardinality' in self.losses:
+            predicted = logits[-1].detach().argmax(-1)  # (B, Q)
+        if 'labels' in self.losses:  # step 2
+            classes = matched_classes(objects.labels, matches, logits.shape[:3], self.num_classes)
+            weight = self.class_weight.to(logits.dtype)
+            found['loss_cls'] = classification_loss(logits, classes, weight, label_factor)
+            log['class_error'] = class_error(predicted, classes[-1], self.num_classes, matches.per_layer[-1])
+        if 'boxes' in self.losses:  # step 3
+            found['loss_bbox'], found['loss_iou'] = box_losses(outputs['boxes'], objects.boxes, matches, object_factor)
+        if 'masks' in self.losses:  # step 4
+            first = layers - 1 if self.mask_layers == 'last' else 0
+            found |= self.mask_loss.layer_losses(
+                outputs['masks'][first - layers :],
+                [target['masks'] for target in targets],
+                matches.by_image()[first:],
+                object_factor,
+                None if loss_coords is None else loss_coords[first - layers :],
+                _valid_maps(targets),
+            )
+        if 'cardinality' in self.losses:  # step 5
+            log['cardinality_error'] = cardinality_error(predicted, matches.numbers[:-2], self.num_classes)
+        return {**self._by_name(found, layers), **log}
+
+    def _by_name(self, found: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
+        """Weights the losses, (L,) or (1,) each, and names them by layer, the last one first."""
+        named = {}
+        values = {name: (self.loss_weights.get(name, 1.0) * value).unbind() for name, value in found.items()}
+        for layer in [layers - 1, *range(layers - 1)]:
+            for name, value in values.items():
+                place = layer - layers + len(value)  # a loss of the last layer only has a single value
+                if place >= 0:
+                    named[name if layer == layers - 1 else f'd{layer}.{name}'] = value[place]
+        return named
+
+    def _avg_factors(
+        self, matches: Matches, num_objects: Sequence[int], num_predictions: int
+    ) -> tuple[Tensor | float | None, Tensor | float]:
+        """Gives what the cross entropy and what the other losses are divided by; without waiting for the device."""
+        num_objects, num_pairs = sum(num_objects), matches.per_layer[-1]
+        if get_world_size() == 1:
+            count = self.object_count(num_objects, num_pairs)
+            return self.label_avg_factor(num_pairs, num_predictions), max(count, 1)
+        num_objects, num_pairs = matches.numbers[-2:].unbind()
+        count = self.object_count(num_objects, num_pairs).float()
+        all_reduce(count, 'mean')
+        return self.label_avg_factor(num_pairs, num_predictions), count.clamp(min=1)
+
+    def train(self, mode: bool = True) -> 'SetCriterion':
+        """Sets the mode; before an evaluation, raises what checks on the device have found so far."""
+        if not mode:
+            self._reads.flush()
+        return super().train(mode)
+
+    def extra_repr(self) -> str:
+        """Shows the settings in ``print(model)``."""
+        weights = ', '.join(f'{name}={weight}' for name, weight in self.loss_weights.items())
+        return (
+            f'num_classes={self.num_classes}, losses={self.losses}, eos_coef={self.eos_coef}, '
+            f'mask_layers={self.mask_layers!r}, weights: {weights}'
+        )
+
+
+def _valid_maps(targets: Sequence[Mapping[str, Tensor]]) -> list[Tensor | None] | None:
+    """Gives the maps of the pixels that take part, None for an image without one; None if no image has one."""
+    valid = [target.get('valid') for target in targets]
+    return None if all(one is None for one in valid) else valid
+
+
+def _check_settings(
+    num_classes: int,
+    losses: Sequence[str],
+    eos_coef: float,
+    loss_weights: Mapping[str, float],
+    mask_loss: dict | nn.Module | None,
+    mask_layers: str,
+) -> None:
+    if num_classes < 1:
+        raise ValueError(f'num_classes counts the classes without no-object, at least 1, got {num_classes}')
+    unknown = [name for name in losses if name not in LOSSES]
+    if isinstance(losses, str) or unknown or not losses:
+        raise ValueError(f'losses must be a list of some of {LOSSES}, got {losses!r}')
+    if eos_coef < 0:
+        raise ValueError(f'eos_coef is the weight of no-object, 0 or more, got {eos_coef}; 0.1 is usual')
+    unknown = [name for name in loss_weights if name not in LOSS_WEIGHTS]
+    if unknown:
+        raise ValueError(f'loss_weights knows {list(LOSS_WEIGHTS)}, got {unknown}')
+    if ('masks' in losses) != (mask_loss is not None):
+        raise ValueError(
+            f"'masks' in losses and mask_loss belong together, got losses={tuple(losses)} and mask_loss={mask_loss}; "
+            "give mask_loss=dict(type='mmplugins.PointSampledMaskLoss'), or neither"
+        )
+    if mask_layers not in ('all', 'last'):
+        raise ValueError(f"mask_layers must be 'all' or 'last', got {mask_layers!r}")

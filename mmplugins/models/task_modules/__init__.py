@@ -1,0 +1,1 @@
+"""What heads match with: costs and assigners. As in mmdet; its module path, not mmseg's."""

@@ -1,0 +1,265 @@
+"""Optimal one-to-one assignment of predictions to ground truths, for all decoder layers of a batch at once.
+
+Papers: DETR (ECCV 2020), MaskFormer (NeurIPS 2021), Mask2Former (CVPR 2022). Released code: their matcher.py.
+Deliberate differences from mmdet's ``HungarianAssigner``, whose calls this takes: ``assign_batch``; costs without
+gradients; a non-finite cost, also +inf, raises an error that says where it is, or is replaced.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.logging import MessageHub
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from mmplugins.functional.matching import (
+    InvalidBlock,
+    Pairs,
+    find_invalid,
+    replace_invalid,
+    solve_block,
+    to_host,
+)
+from mmplugins.functional.set_costs import full_precision
+from mmplugins.hosts import problem_with, require_host
+from mmplugins.registry import TASK_UTILS
+
+_PROBLEM = problem_with('mmdet')
+if _PROBLEM is None:
+    from mmdet.models.task_modules.assigners import AssignResult, BaseAssigner
+else:  # assign_batch, all that SetCriterion needs, works without
+    BaseAssigner = object
+
+ON_INVALID = ('raise', 'sanitize')
+_PREDICTIONS = ('scores', 'bboxes', 'masks')
+
+
+class _Image(NamedTuple):
+    """What the costs take of one image; ``given`` holds further keyword arguments."""
+
+    pred: Any
+    true: Any
+    meta: dict | None
+    given: dict
+
+
+@TASK_UTILS.register_module()
+class BatchHungarianAssigner(BaseAssigner):
+    """Matches predictions and ground truths one to one so that the summed cost is least.
+
+    1. Each image has one block of costs for all layers, (L, Q, G), the sum of ``match_costs``.
+    2. All blocks come to the host in one copy; no other step waits for the device.
+    3. SciPy solves each layer of each image.
+
+    min(Q, G) pairs are matched: queries left over are background, and ground truths left over have no query.
+
+    Args:
+        match_costs: Configs of the costs, one or a list; ours, mmdet's or a user's, or objects that are called like
+            them. Those with a true attribute ``stacks_layers`` get all layers in one call, and ``stacked=True``; others
+            are called layer by layer.
+        on_invalid: What to do about a cost that is not finite, such as a diverged network's: 'raise' an error that
+            names the layer, the image and the term; or 'sanitize': a replaced pair is matched only where there is no
+            other, and the number of replaced entries is logged as ``invalid_costs`` at each call.
+
+    Raises:
+        AssertionError: There is no cost.
+        TypeError: A cost is neither a config nor callable.
+        ValueError: ``on_invalid`` is unknown.
+
+    Examples:
+        >>> import torch
+        >>> from mmengine.structures import InstanceData
+        >>> assigner = BatchHungarianAssigner([dict(type='mmplugins.ClassificationCost')])
+        >>> layers = torch.tensor([[[0., 5.], [5., 0.]], [[5., 0.], [0., 5.]]])  # (L, Q, C)
+        >>> image = InstanceData(scores=layers), InstanceData(labels=torch.tensor([0]))
+        >>> [pairs[0] for pairs in assigner.assign_batch([image[0]], [image[1]])]
+        [(tensor([1]), tensor([0])), (tensor([0]), tensor([0]))]
+    """
+
+    def __init__(self, match_costs: dict | Sequence[dict], on_invalid: str = 'raise') -> None:
+        if isinstance(match_costs, dict) or callable(match_costs):
+            match_costs = [match_costs]
+        if len(match_costs) == 0:  # the error's type is mmdet's
+            raise AssertionError(
+                "match_costs must not be empty; give at least one, such as dict(type='mmplugins.ClassificationCost')"
+            )
+        if on_invalid not in ON_INVALID:
+            raise ValueError(f"on_invalid must be one of {ON_INVALID}, got {on_invalid!r}; 'raise' says what is wrong")
+        self.match_costs = [cost if callable(cost) else TASK_UTILS.build(cost) for cost in match_costs]
+        self.on_invalid = on_invalid
+
+    def assign(
+        self, pred_instances: InstanceData, gt_instances: InstanceData, img_meta: dict | None = None, **kwargs
+    ) -> 'AssignResult':
+        """Assigns the predictions of one layer of one image, as mmdet's ``HungarianAssigner`` does.
+
+        Args:
+            pred_instances: What the costs take of one layer: ``scores`` (Q, C), ``bboxes`` (Q, 4), ``masks``.
+            gt_instances: ``labels`` (G,) and what else the costs take.
+            img_meta: The image's meta information.
+            **kwargs: Handed to the costs, unless None.
+
+        Returns:
+            mmdet's AssignResult: ``gt_inds`` (Q,) holds 0 for background, else the ground truth's index plus 1;
+            ``labels`` (Q,) its label, or -1.
+
+        Raises:
+            ImportError: mmdet is missing.
+            AssertionError: The labels are no tensor.
+            ValueError: A cost is not finite, or of another shape than (Q, G).
+        """
+        if _PROBLEM is not None:
+            require_host('mmdet', 'BatchHungarianAssigner.assign')
+        labels = gt_instances.labels
+        if not isinstance(labels, Tensor):  # the error's type is mmdet's
+            raise AssertionError(f'gt_instances.labels must be a tensor (G,), got {type(labels).__name__}; convert it')
+        num_gts, num_preds = len(labels), len(pred_instances)
+        gt_inds = labels.new_zeros(num_preds, dtype=torch.long)
+        assigned_labels = torch.full_like(gt_inds, -1)
+        if num_gts and num_preds:
+            given = {key: value for key, value in kwargs.items() if value is not None}
+            query, true = self._match([_Image(pred_instances, gt_instances, img_meta, given)], stacked=False)[0][0]
+            query, true = torch.stack((query, true)).to(labels.device)
+            gt_inds[query] = true + 1
+            assigned_labels[query] = labels[true].long()
+        return AssignResult(num_gts=num_gts, gt_inds=gt_inds, max_overlaps=None, labels=assigned_labels)
+
+    def assign_batch(
+        self,
+        pred_instances: Sequence[InstanceData],
+        gt_instances: Sequence[InstanceData],
+        img_metas: Sequence[dict] | None = None,
+        **kwargs: Sequence | None,
+    ) -> list[list[Pairs]]:
+        """Assigns the predictions of all decoder layers of all images.
+
+        Args:
+            pred_instances: For each image what the costs take, layers stacked: ``scores`` (L, Q, C), ``bboxes``
+                (L, Q, 4), ``masks`` (L, Q, P) or (L, Q, h, w). Any object with these attributes.
+            gt_instances: For each image ``labels`` (G,) and what else the costs take, for all layers; ``masks`` may
+                also be stacked, (L, G, P).
+            img_metas: Meta information of each image.
+            **kwargs: For each image a value that is handed to the costs, unless None.
+
+        Returns:
+            For each layer, for each image: indices of queries and of ground truths, two int64 tensors of min(Q, G)
+            entries on the CPU, ascending in the query.
+
+        Raises:
+            ValueError: A cost is not finite, or of another shape than (L, Q, G); numbers of images or layers differ.
+        """
+        metas = [None] * len(pred_instances) if img_metas is None else img_metas
+        sizes = {'gt_instances': len(gt_instances), 'img_metas': len(metas)}
+        sizes.update({name: len(values) for name, values in kwargs.items() if values is not None})
+        if set(sizes.values()) != {len(pred_instances)}:
+            raise ValueError(f'expected one entry for each of {len(pred_instances)} images, got {sizes}')
+        images = []
+        for index, (pred, true, meta) in enumerate(zip(pred_instances, gt_instances, metas, strict=True)):
+            given = {name: values[index] for name, values in kwargs.items() if values is not None}
+            given = {name: value for name, value in given.items() if value is not None}
+            images.append(_Image(pred, true, meta, given))
+        return self._match(images, stacked=True)
+
+    @torch.no_grad()
+    def _match(self, images: Sequence[_Image], stacked: bool) -> list[list[Pairs]]:
+        """Gives the pairs of each layer of each image; see the class for the steps."""
+        if not images:
+            return []
+        blocks, counts = [], []
+        for image in images:  # step 1
+            block = self._block(image, stacked)
+            if self.on_invalid == 'sanitize':
+                block, count = replace_invalid(block)
+                counts.append(count)
+            blocks.append(block)
+        if len({len(block) for block in blocks}) > 1:
+            raise ValueError(f'expected as many layers in every image, got {[len(block) for block in blocks]}')
+        if counts:
+            *costs, counts = to_host([*blocks, torch.stack(counts)])  # step 2
+            MessageHub.get_current_instance().update_scalar('train/invalid_costs', counts.sum())
+        else:
+            costs = to_host(blocks)  # step 2
+            found = find_invalid(costs)
+            if found:
+                raise ValueError(self._explain(found, images, stacked))
+        solved = [solve_block(block) for block in costs]  # step 3
+        return [list(layer) for layer in zip(*solved, strict=True)]
+
+    def _block(self, image: _Image, stacked: bool) -> Tensor:
+        """Sums the costs of one image, (L, Q, G); without queries or ground truths no cost is called."""
+        num_true = len(image.true.labels)
+        shape = _stack_shape(image.pred) if stacked else (1, len(image.pred))
+        if num_true == 0 or shape[1] == 0:
+            return torch.zeros(*shape, num_true, device=image.true.labels.device)
+        total = None
+        for cost, term in zip(self.match_costs, self._terms(image, stacked), strict=True):
+            if term.shape != (*shape, num_true):
+                raise ValueError(
+                    f'expected a cost of shape {(*shape, num_true)} (layers, queries, ground truths) from '
+                    f'{type(cost).__name__}, got {tuple(term.shape)}'
+                )
+            total = term if total is None else total + term
+        return total
+
+    def _terms(self, image: _Image, stacked: bool) -> list[Tensor]:
+        """Computes each cost of one image, (L, Q, G)."""
+        terms = []
+        for cost in self.match_costs:
+            stacks = getattr(cost, 'stacks_layers', False)
+            more = {'stacked': stacked, **image.given} if stacks else image.given
+            call = {'pred_instances': image.pred, 'gt_instances': image.true, 'img_meta': image.meta}
+            if stacked and not stacks:
+                term = torch.stack([full_precision(cost(**layer)) for layer in _layers(image)])
+            else:
+                term = full_precision(cost(**call, **more))
+                term = term if stacked else term.unsqueeze(0)
+            terms.append(term)
+        return terms
+
+    def _explain(self, found: Sequence[InvalidBlock], images: Sequence[_Image], stacked: bool) -> str:
+        """Says where costs are not finite; computes the costs of the first such image again to find the term."""
+        first = found[0]
+        image = images[first.image]
+        counts = [int((~term[first.layer].isfinite()).sum()) for term in self._terms(image, stacked)]
+        terms = [
+            f'{type(cost).__name__}: {count}' for cost, count in zip(self.match_costs, counts, strict=True) if count
+        ]
+        path = (image.meta or {}).get('img_path')
+        return (
+            f'matching costs must be finite, but {first.count} of {first.size} are not in layer {first.layer}, image '
+            f'{first.image}{f" ({path})" if path else ""}, by term {", ".join(terms) or "none, only their sum"}; '
+            f'{len(found) - 1} other layers or images have such costs too. The network has diverged or a box or mask '
+            "is not finite: look at that image, lower the learning rate or clip gradients, or set on_invalid='sanitize'"
+        )
+
+
+def _fields(instances) -> dict:
+    """Gives the data of mmengine's InstanceData, or the attributes of another object, by name."""
+    return dict(instances.items() if hasattr(instances, 'items') else vars(instances))
+
+
+def _stack_shape(pred) -> tuple[int, int]:
+    """Gives the numbers of layers and queries of stacked predictions."""
+    for name in _PREDICTIONS:
+        if hasattr(pred, name):
+            return tuple(getattr(pred, name).shape[:2])
+    raise ValueError(f'expected predictions with one of {_PREDICTIONS}, got {sorted(_fields(pred))}')
+
+
+def _layers(image: _Image) -> list[dict]:
+    """Takes stacked layers apart, for costs that know one layer only: the arguments of a call for each."""
+    pred, true, given = _fields(image.pred), _fields(image.true), dict(image.given)
+    num_axes = pred['masks'].dim() if 'masks' in pred else 0
+    layered_masks = 'masks' in true and true['masks'].dim() == num_axes
+    layered_valid = 'valid' in given and given['valid'].dim() == num_axes - 1
+    calls = []
+    for layer in range(_stack_shape(image.pred)[0]):
+        if layered_masks:
+            true = {**true, 'masks': _fields(image.true)['masks'][layer]}
+        if layered_valid:
+            given['valid'] = image.given['valid'][layer]
+        of_layer = InstanceData(**{name: value[layer] for name, value in pred.items()})
+        call = {'pred_instances': of_layer, 'gt_instances': InstanceData(**true) if layered_masks else image.true}
+        calls.append({**call, 'img_meta': image.meta, **given})
+    return calls

@@ -1,0 +1,74 @@
+"""What every match cost shares: mmdet's call, a weight, and stacked decoder layers."""
+
+from abc import ABCMeta, abstractmethod
+
+from torch import Tensor
+
+
+class BaseMatchCost(metaclass=ABCMeta):
+    """Base class of the match costs.
+
+    A cost takes one image: predictions (Q, ...), as mmdet's does, or the predictions of all decoder layers,
+    (L, Q, ...), at once. It is differentiable; the assigner asks for no gradient.
+
+    Args:
+        weight: Factor of the cost.
+
+    Attributes:
+        stacks_layers: Tells an assigner that the cost takes stacked layers.
+    """
+
+    stacks_layers = True
+
+    def __init__(self, weight: float = 1.0) -> None:
+        self.weight = weight
+
+    @abstractmethod
+    def __call__(self, pred_instances, gt_instances, img_meta: dict | None = None, **kwargs) -> Tensor:
+        """Computes the cost of every pair, in float32 (float64 for float64).
+
+        Args:
+            pred_instances: mmengine's InstanceData, or anything with the attributes that the class names.
+            gt_instances: Likewise.
+            img_meta: The image's meta information.
+            **kwargs: What other costs of the same assigner take; ignored here unless the class says so.
+
+        Returns:
+            Costs times ``weight``, shape (Q, G), or (L, Q, G) for stacked layers.
+        """
+
+    def __repr__(self) -> str:
+        settings = ', '.join(f'{name}={value!r}' for name, value in vars(self).items())
+        return f'{type(self).__name__}({settings})'
+
+
+def box_tensor(boxes) -> Tensor:
+    """Returns boxes as a tensor; mmdet's box types hold theirs in ``tensor``."""
+    return boxes if isinstance(boxes, Tensor) else boxes.tensor
+
+
+def flat_masks(
+    pred_instances, gt_instances, valid: Tensor | None = None, stacked: bool | None = None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Flattens the height and width of masks, or leaves points as they are.
+
+    Args:
+        pred_instances: ``masks`` (Q, P) or (Q, h, w), stacked (L, Q, P) or (L, Q, h, w).
+        gt_instances: ``masks`` (G, P) or (G, h, w); with stacked predictions also (L, G, P) or (L, G, h, w).
+        valid: (P,) or (h, w); with stacked predictions also (L, P) or (L, h, w); or None.
+        stacked: Whether the predictions are stacked; None: judged from their ``scores``, if any, else from the
+            shapes of the masks; (a, b, c) beside (d, b, c) then means a height and a width, as in mmdet's call.
+
+    Returns:
+        Predictions (..., Q, P), ground truths (..., G, P), valid (..., P) or None.
+    """
+    pred, true = pred_instances.masks, gt_instances.masks
+    if stacked is None:
+        scores = getattr(pred_instances, 'scores', None)
+        if scores is not None:
+            stacked = scores.dim() == 3
+        else:
+            stacked = pred.dim() > true.dim() or (pred.dim() > 2 and pred.shape[1:] != true.shape[1:])
+    size = pred.dim() - 2 if stacked else pred.dim() - 1  # number of axes that make up P
+    pred, true = pred.flatten(-size), true.flatten(-size)
+    return pred, true, None if valid is None else valid.flatten(-size)
