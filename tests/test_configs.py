@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
+from mmengine.logging import MessageHub
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import DATA_SAMPLERS, EVALUATOR, HOOKS, MODELS, TRANSFORMS, VISUALIZERS, init_default_scope
 from mmengine.registry import DATASETS as ROOT_DATASETS
@@ -83,6 +84,7 @@ def test_one_step(path, tmp_path):
     samples = [packed_sample(cfg, tmp_path, seed) for seed in range(2)]  # two: BN over a 1x1 map needs them
     cfg.model.data_preprocessor.size = (SIZE, SIZE)  # else it pads to the crop
     model = revert_sync_batchnorm(MODELS.build(cfg.model)).train()
+    MessageHub.get_current_instance().update_info('iter', 0)  # as a runner does; losses may depend on it
 
     data = model.data_preprocessor(pseudo_collate(samples), training=True)
     assert data['inputs'].shape == (2, 3, SIZE, SIZE)
