@@ -72,7 +72,7 @@ def _child(name: str, *locations: str) -> PluginRegistry:
     return PluginRegistry(parent.name, parent=parent, scope='mmplugins', locations=list(locations))
 
 
-MODELS = _child('MODELS', 'mmplugins.models.losses', 'mmplugins.models.decode_heads')
+MODELS = _child('MODELS', 'mmplugins.models.losses', 'mmplugins.models.decode_heads', 'mmplugins.models.segmentors')
 TASK_UTILS = _child('TASK_UTILS')
 DATASETS = _child('DATASETS', 'mmplugins.datasets')
 TRANSFORMS = _child('TRANSFORMS', 'mmplugins.datasets.transforms')
