@@ -70,7 +70,7 @@ def _swin_b() -> list:
     rules = [
         rule('encoder.patch_embed.proj', f'{BACKBONE}.patch_embed.projection', CONV),
         rule('encoder.patch_embed.norm', f'{BACKBONE}.patch_embed.norm', AFFINE),
-        rule('encoder.norm{s}', f'{BACKBONE}.norm{{s}}', AFFINE, s=SWIN_BLOCKS),
+        rule('encoder.norm{s}', f'{BACKBONE}.norm{{s}}', AFFINE, s=range(3)),
         rule(
             'encoder.layers.{s}.downsample.reduction', f'{BACKBONE}.stages.{{s}}.downsample.reduction', WEIGHT, s=(0, 1)
         ),

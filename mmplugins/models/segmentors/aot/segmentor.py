@@ -70,16 +70,16 @@ class AOT(BaseModel):
 
     - ``inputs``: B clips (T, 3, H, W), which ``VOSDataPreprocessor`` makes (B, T, 3, H, W); height and width are
       16 k + 1 (16 k with ``align_corners=False``).
-    - ``data_samples``: B ``SegDataSample``. For training each has ``gt_sem_seg``, the object of each pixel of all frames,
-      integer, (T, H, W): 0 background, 1 to ``num_objects``, 255 ignored; and ``num_objects`` in its metainfo (if it
-      is missing, it is read from the masks). The first frame's mask is what the network is given.
+    - ``data_samples``: B ``SegDataSample``. For training each has ``gt_sem_seg``, the object of each pixel of all
+      frames, integer, (T, H, W): 0 background, 1 to ``num_objects``, 255 ignored; and ``num_objects`` in its metainfo
+      (if it is missing, it is read from the masks). The first frame's mask is what the network is given.
     - For inference there is one clip (B = 1) of any length T; a video is one clip, or several in order, down to single
       frames. The metainfo has ``frame_id``, the index in its video of the clip's first frame, and ``ori_shape``, the
       size of the predictions (if it is missing, that of the inputs). ``ref_sem_seg``, (1, h, w) of any size, is the
       mask that is given for the clip's first frame. The first clip of a video must have one; a later one may, with
       the objects that appear there, numbered on, and 0 elsewhere. Predictions are ``pred_sem_seg``, uint8, (T, h, w).
 
-    The losses in training, with s the iteration:
+    The losses in training:
 
     1. Every frame but the first has all of ``loss_decode``; their mean over samples and frames.
     2. The reference frame has them too, times a weight that falls to 0: ``ref.loss_*`` in the log.
