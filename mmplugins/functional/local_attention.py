@@ -57,9 +57,10 @@ def local_attention(
         ValueError: The shapes do not fit one another, or the window's side is even.
     """
     _check(query, key, value, relative_key, relative_bias, relative_value)
-    heads_first = (x.to(query.dtype).transpose(0, 1) for x in (query, key, value))  # (heads, N, H, W, D)
-    relative = (x.to(query.dtype) for x in (relative_key, relative_bias, relative_value))
-    return _LocalAttention.apply(*heads_first, *relative, tile).transpose(0, 1)
+    inputs = [x.to(query.dtype).transpose(0, 1) for x in (query, key, value)]  # (heads, N, H, W, D)
+    inputs += [x.to(query.dtype) for x in (relative_key, relative_bias, relative_value)]
+    keep = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+    return _LocalAttention.apply(*inputs, tile, keep).transpose(0, 1)
 
 
 def _check(query: Tensor, key: Tensor, value: Tensor, *relative: Tensor) -> None:
@@ -165,11 +166,27 @@ class _Tiles(NamedTuple):
 
 
 class _LocalAttention(torch.autograd.Function):
-    """``local_attention`` of (heads, N, H, W, D); the attention is kept for the backward pass, and nothing else."""
+    """``local_attention`` of (heads, N, H, W, D), a row of tiles at a time; the attention is kept for a backward pass.
+
+    1. Attention: softmax of q r + b + the band of q k / sqrt(D), keys beyond the border masked.
+    2. Spread it on the band of a matrix of 0.
+    3. Output: that matrix times v, plus attention times s.
+    4. Backward: gradients of v and s.
+    5. Gradient of the attention a, and with it that of the logits, a (d a - sum over o of a d a).
+    6. Spread it on the band; gradients of q, k, r and b.
+    """
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor, r: Tensor, b: Tensor, s: Tensor, tile: int
+        ctx: FunctionCtx,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        r: Tensor,
+        b: Tensor,
+        s: Tensor,
+        tile: int,
+        keep: bool,
     ) -> Tensor:
         tiles = _Tiles(*query.shape, window=round(r.shape[1] ** 0.5), tile=tile)
         keys, values = tiles.padded(key, True), tiles.padded(value, True)
@@ -178,12 +195,12 @@ class _LocalAttention(torch.autograd.Function):
         attentions, spread = [], None
         with torch.autocast(query.device.type, enabled=False):
             for row in range(tiles.rows):
-                attention = _attention(tiles, queries, keys, r, b, row)  # (B, T, window ** 2)
-                spread = _spread(tiles, attention, spread)  # (B, T, K)
-                result = torch.bmm(spread, tiles.keys(values, row))  # (B, T, D)
+                attention = _attention(tiles, queries, keys, r, b, row)  # step 1, (B, T, window ** 2)
+                spread = _spread(tiles, attention, spread)  # step 2, (B, T, K)
+                result = torch.bmm(spread, tiles.keys(values, row))  # step 3, (B, T, D)
                 tiles.by_head(result).baddbmm_(tiles.by_head(attention), s.mT)
                 tiles.put_queries(out, row, result)
-                if any(ctx.needs_input_grad):
+                if keep:
                     attentions.append(attention)
         ctx.save_for_backward(query, key, value, r, s, *attentions)
         ctx.tiles = tiles
@@ -192,7 +209,6 @@ class _LocalAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        # With l the logits: d l = a (d a - sum_o a d a), and the products' own gradients.
         query, key, value, r, s, *attentions = ctx.saved_tensors
         tiles: _Tiles = ctx.tiles
         scale = tiles.channels**-0.5
@@ -204,16 +220,17 @@ class _LocalAttention(torch.autograd.Function):
         with torch.autocast(grad.device.type, enabled=False):
             for row, attention in enumerate(attentions):
                 d_out, q = tiles.queries(grads, row), tiles.queries(queries, row)  # (B, T, D)
-                spread = _spread(tiles, attention, spread)
+                spread = _spread(tiles, attention, spread)  # step 4
                 tiles.add_keys(d_values, row, torch.bmm(spread.mT, d_out))
                 d_s.baddbmm_(tiles.by_head(d_out).mT, tiles.by_head(attention))
 
-                d_attention = torch.bmm(tiles.by_head(d_out), s).view_as(attention)
+                d_attention = torch.bmm(tiles.by_head(d_out), s).view_as(attention)  # step 5
                 products = torch.bmm(d_out, tiles.keys(values, row).mT)  # (B, T, K)
                 tiles.windows(d_attention).add_(tiles.band(products))
-                d_logits = torch._softmax_backward_data(d_attention, attention, -1, attention.dtype)
+                mean = (d_attention * attention).sum(-1, keepdim=True)
+                d_logits = d_attention.sub_(mean).mul_(attention)
 
-                spread = _spread(tiles, d_logits, spread)
+                spread = _spread(tiles, d_logits, spread)  # step 6
                 d_q = torch.bmm(spread, tiles.keys(keys, row)).mul_(scale)
                 tiles.by_head(d_q).baddbmm_(tiles.by_head(d_logits), r)
                 tiles.put_queries(d_queries, row, d_q)
@@ -221,7 +238,7 @@ class _LocalAttention(torch.autograd.Function):
                 d_r.baddbmm_(tiles.by_head(d_logits).mT, tiles.by_head(q))
                 d_b += tiles.by_head(d_logits).sum(1)
         inner = tiles.inner(d_queries, False), tiles.inner(d_keys, True), tiles.inner(d_values, True)
-        return *inner, d_r, d_b, d_s, None
+        return *inner, d_r, d_b, d_s, None, None
 
 
 def _attention(tiles: _Tiles, queries: Tensor, keys: Tensor, r: Tensor, b: Tensor, row: int) -> Tensor:
