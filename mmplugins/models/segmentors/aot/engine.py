@@ -65,18 +65,19 @@ class VideoEngine:
         Args:
             image: Normalised, shape (1, 3, H, W), if this is a new frame; None if ``propagate`` has had it.
             mask: Object of each pixel, integer, shape (1, h, w) of any size: 0 background, then 1, 2 and so on; 255
-                has no identity. Objects that were there before must be in it too.
-            num_objects: Objects in all of the video so far; None reads it from the mask.
+                has no identity. Objects that were there before must be in it too, where they are to be seen.
+            num_objects: Objects in all of the video so far; None takes the largest in a mask up to now.
 
         Raises:
             ValueError: The mask has no object, or fewer objects are given than there were.
             RuntimeError: There is neither an image nor a frame that was propagated.
         """
-        num_objects = _count_objects(mask) if num_objects is None else num_objects
+        if num_objects is None:
+            num_objects = max(self.num_objects, _count_objects(mask))
         if num_objects < max(1, self.num_objects):
             raise ValueError(
-                f'a reference needs at least one object and all that there were before ({self.num_objects}), got '
-                f'{num_objects}; merge new objects into the mask that was predicted'
+                f'a reference needs at least one object, and no fewer than there were ({self.num_objects}), got '
+                f'{num_objects}; give the mask of the objects, 0 where there is none'
             )
         if image is not None:
             self._encode(image)

@@ -46,14 +46,16 @@ def test_calls_out_of_order(network):
 
 def test_wrong_masks(network):
     engine, frame, mask = VideoEngine(network), clips()[:1, 0], moving_masks()[:1, 0]
-    with pytest.raises(ValueError, match=r'at least one object and all that there were before \(0\), got 0'):
+    with pytest.raises(ValueError, match=r'at least one object, and no fewer than there were \(0\), got 0; give'):
         engine.add_reference(frame, torch.zeros_like(mask))
     with pytest.raises(ValueError, match=r'a mask has shape \(1, height, width\), got \(33, 49\)'):
         engine.add_reference(frame, mask[0])
     engine = VideoEngine(network)
     engine.add_reference(frame, mask)
-    with pytest.raises(ValueError, match=r'all that there were before \(2\), got 1; merge new objects into'):
-        engine.add_reference(frame, mask.clamp(max=1))
+    with pytest.raises(ValueError, match=r'no fewer than there were \(2\), got 1'):
+        engine.add_reference(frame, mask, num_objects=1)
+    engine.add_reference(frame, mask.clamp(max=1))  # the second is hidden
+    assert engine.num_objects == 2
 
 
 @pytest.mark.parametrize('gap', [None, 1, 2])
