@@ -72,7 +72,13 @@ def _child(name: str, *locations: str) -> PluginRegistry:
     return PluginRegistry(parent.name, parent=parent, scope='mmplugins', locations=list(locations))
 
 
-MODELS = _child('MODELS', 'mmplugins.models.losses', 'mmplugins.models.decode_heads', 'mmplugins.models.dense_heads')
+MODELS = _child(
+    'MODELS',
+    'mmplugins.models.losses',
+    'mmplugins.models.decode_heads',
+    'mmplugins.models.dense_heads',
+    'mmplugins.models.segmentors',
+)
 TASK_UTILS = _child(
     'TASK_UTILS', 'mmplugins.models.task_modules.match_costs', 'mmplugins.models.task_modules.assigners'
 )

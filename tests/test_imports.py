@@ -20,6 +20,7 @@ ALLOWED = {
     'models/segmentors/aot': {
         *('functional', 'registry', 'hosts', 'models/layers', 'models/losses', 'models/decode_heads'),
     },
+    'models/segmentors': {'registry', 'hosts', 'models/segmentors/aot'},
     'datasets/transforms': {'functional', 'registry', 'hosts'},
     'datasets': {'functional', 'registry', 'hosts', 'datasets/transforms'},
     'evaluation/functional': {'functional'},

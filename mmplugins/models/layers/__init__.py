@@ -1,0 +1,1 @@
+"""Modules that two or more heads share; they need mmcv (mmcv-lite will do)."""

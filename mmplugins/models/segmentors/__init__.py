@@ -1,0 +1,12 @@
+"""Segmentors with a network of their own. Without mmseg they are placeholders that say what to install."""
+
+from mmplugins.hosts import placeholder, problem_with
+from mmplugins.registry import MODELS
+
+__all__ = ['AOT', 'DilatedMobileNetV2', 'VOSDataPreprocessor']
+
+_PROBLEM = problem_with('mmseg')
+if _PROBLEM is None:
+    from .aot import AOT, DilatedMobileNetV2, VOSDataPreprocessor
+else:
+    AOT, DilatedMobileNetV2, VOSDataPreprocessor = (placeholder(name, MODELS, 'mmseg', _PROBLEM) for name in __all__)

@@ -1,0 +1,22 @@
+"""AOT, semi-supervised video object segmentation: from the masks of the first frame to those of all others.
+
+How it is cut up, each part readable and testable alone:
+
+- ``encoder``: an image to features at strides 4, 8 and 16, and an embedding.
+- ``identity``: masks to identity embeddings.
+- ``attention``, ``lstt``: the transformer between them, whose blocks read and write memories.
+- ``memory``: what is kept of past frames.
+- ``mmplugins.models.layers.fpn_decoder``: embeddings to logits.
+- ``network``: all of these, without a state.
+- ``engine``: the state of one video, any number of objects.
+- ``training``: losses of a batch of short sequences.
+- ``segmentor``: the registered model, with mmengine's modes.
+"""
+
+from .data_preprocessor import VOSDataPreprocessor
+from .encoder import DilatedMobileNetV2
+from .engine import VideoEngine
+from .network import AOTNetwork
+from .segmentor import AOT
+
+__all__ = ['AOT', 'AOTNetwork', 'DilatedMobileNetV2', 'VOSDataPreprocessor', 'VideoEngine']
