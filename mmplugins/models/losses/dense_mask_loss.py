@@ -108,7 +108,7 @@ class DenseMaskLoss(BaseMaskLoss):
             valid: For each image bool (H, W), False where pixels take no part, or None.
 
         Returns:
-            For each image ``pred`` (L, Q, h * w) logits, ``gt`` (G, h * w) and ``valid`` bool (h * w,), or None.
+            For each image ``pred`` (L, Q, h, w) logits, ``gt`` (G, h, w) and ``valid`` bool (h, w), or None.
         """
         layers = check_logits(mask_logits)
         check_masks(masks, layers[0].shape[0])
@@ -122,9 +122,9 @@ class DenseMaskLoss(BaseMaskLoss):
             pixels = None if valid is None else valid[image]
             found.append(
                 {
-                    'pred': pred.to(dtype).flatten(2),
-                    'gt': nearest(truth, size).to(dtype).flatten(1),
-                    'valid': None if pixels is None else nearest(pixels[None], size)[0].flatten(),
+                    'pred': pred.to(dtype),
+                    'gt': nearest(truth, size).to(dtype),
+                    'valid': None if pixels is None else nearest(pixels[None], size)[0],
                 }
             )
         return found

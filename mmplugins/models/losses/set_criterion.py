@@ -182,14 +182,19 @@ class SetCriterion(nn.Module):
         """
         return None
 
-    def object_count(self, num_objects: Tensor | int, num_pairs: Tensor | int) -> Tensor | int:
+    def object_count(self, num_objects: Tensor | int, num_pairs: Tensor | int, num_empty: int) -> Tensor | int:
         """Gives this rank's share of what the box and mask losses are divided by: the number of objects, as released.
 
         Args:
             num_objects: Number of objects.
             num_pairs: Number of matched pairs of a layer; smaller where objects outnumber queries.
+            num_empty: Number of images without objects.
         """
         return num_objects
+
+    def label_loss(self, logits: Tensor, classes: Tensor, avg_factor: Tensor | float | None) -> Tensor:
+        """Computes the classification loss of each layer, (L,); takes what ``classification_loss`` takes."""
+        return classification_loss(logits, classes, self.class_weight.to(logits.dtype), avg_factor)
 
     def _prepare(self, outputs: Mapping[str, Tensor | Sequence[Tensor]]) -> dict[str, Tensor | Sequence[Tensor]]:
         """Brings logits and boxes to the precision of the losses, and masks to a layer axis."""
@@ -224,8 +229,7 @@ class SetCriterion(nn.Module):
             predicted = logits[-1].detach().argmax(-1)  # (B, Q)
         if 'labels' in self.losses:  # step 2
             classes = matched_classes(objects.labels, matches, logits.shape[:3], self.num_classes)
-            weight = self.class_weight.to(logits.dtype)
-            found['loss_cls'] = classification_loss(logits, classes, weight, label_factor)
+            found['loss_cls'] = self.label_loss(logits, classes, label_factor)
             log['class_error'] = class_error(predicted, classes[-1], self.num_classes, matches.per_layer[-1])
         if 'boxes' in self.losses:  # step 3
             found['loss_bbox'], found['loss_iou'] = box_losses(outputs['boxes'], objects.boxes, matches, object_factor)
@@ -258,12 +262,13 @@ class SetCriterion(nn.Module):
         self, matches: Matches, num_objects: Sequence[int], num_predictions: int
     ) -> tuple[Tensor | float | None, Tensor | float]:
         """Gives what the cross entropy and what the other losses are divided by; without waiting for the device."""
+        num_empty = num_objects.count(0)
         num_objects, num_pairs = sum(num_objects), matches.per_layer[-1]
         if get_world_size() == 1:
-            count = self.object_count(num_objects, num_pairs)
+            count = self.object_count(num_objects, num_pairs, num_empty)
             return self.label_avg_factor(num_pairs, num_predictions), max(count, 1)
         num_objects, num_pairs = matches.numbers[-2:].unbind()
-        count = self.object_count(num_objects, num_pairs).float()
+        count = self.object_count(num_objects, num_pairs, num_empty).float()
         all_reduce(count, 'mean')
         return self.label_avg_factor(num_pairs, num_predictions), count.clamp(min=1)
 
