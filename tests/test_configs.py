@@ -7,11 +7,13 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
+from mmengine.logging import MessageHub
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import DATA_SAMPLERS, EVALUATOR, HOOKS, MODELS, TRANSFORMS, VISUALIZERS, init_default_scope
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.structures import PixelData
 from PIL import Image
+from torch.nn.functional import interpolate
 
 from mmplugins.engine.launch import UsageError, check_data
 from mmplugins.hosts import problem_with
@@ -22,6 +24,9 @@ CONFIGS = [
     for path in sorted((ROOT / 'configs').rglob('*.py'))
     if '_base_' not in path.parts
 ]
+SCOPES = {param.id: Config.fromfile(param.values[0]).default_scope for param in CONFIGS}
+SEGMENTORS = [param for param in CONFIGS if SCOPES[param.id] == 'mmseg']
+DETECTORS = [param for param in CONFIGS if SCOPES[param.id] == 'mmdet']
 SIZE = 65  # pixels a side of what enters the network
 
 
@@ -34,7 +39,9 @@ def load(path: Path) -> Config:
 
 
 def test_there_are_configs():
-    assert len(CONFIGS) >= 10
+    assert len(SEGMENTORS) >= 10
+    assert len(DETECTORS) >= 4
+    assert len(CONFIGS) == len(SEGMENTORS) + len(DETECTORS)
 
 
 @pytest.mark.parametrize('path', CONFIGS)
@@ -57,10 +64,13 @@ def test_everything_named_is_built(path, tmp_path):
         assert DATA_SAMPLERS.get(loader.sampler.type) is not None
         for config in loader.dataset.get('datasets', [loader.dataset]):  # those of a ConcatDataset
             dataset = ROOT_DATASETS.build({**config, 'lazy_init': True})
-            assert len(dataset.metainfo['classes']) == cfg.model.decode_head.num_classes
-            assert len(dataset.metainfo['palette']) == cfg.model.decode_head.num_classes
-    EVALUATOR.build(dict(type='Evaluator', metrics=[cfg.val_evaluator]))
-    EVALUATOR.build(dict(type='Evaluator', metrics=[cfg.test_evaluator]))
+            assert len(dataset.metainfo['classes']) == num_classes(cfg)
+            assert len(dataset.metainfo['palette']) == num_classes(cfg)
+    for metric, loader in ((cfg.val_evaluator, cfg.val_dataloader), (cfg.test_evaluator, cfg.test_dataloader)):
+        if 'ann_file' in metric:  # read when the metric is built
+            assert metric.ann_file == loader.dataset.data_root + loader.dataset.ann_file
+            metric = {**metric, 'ann_file': None}
+        EVALUATOR.build(dict(type='Evaluator', metrics=[metric]))
     VISUALIZERS.build({**cfg.visualizer, 'name': path.stem, 'save_dir': str(tmp_path)})  # hooks take the current one
     for hook in [*cfg.default_hooks.values(), *cfg.get('custom_hooks', [])]:
         HOOKS.build(hook)
@@ -77,28 +87,66 @@ def test_missing_data_is_named(path, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('path', CONFIGS)
-def test_one_step(path, tmp_path):
+@pytest.mark.parametrize('path', SEGMENTORS)
+def test_one_step_of_a_segmentor(path, tmp_path):
     cfg = load(path)
     samples = [packed_sample(cfg, tmp_path, seed) for seed in range(2)]  # two: BN over a 1x1 map needs them
     cfg.model.data_preprocessor.size = (SIZE, SIZE)  # else it pads to the crop
     model = revert_sync_batchnorm(MODELS.build(cfg.model)).train()
+    one_step(model, samples)
 
+    model.eval()
+    with torch.no_grad():
+        data = model.data_preprocessor(pseudo_collate(samples), training=False)
+        predictions = model(**data, mode='predict')
+    assert predictions[0].pred_sem_seg.data.shape[1:] == (SIZE, SIZE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('path', DETECTORS)
+def test_one_step_of_a_detector(path, tmp_path):
+    """Of two images of different sizes, the second has no objects."""
+    cfg = load(path)
+    samples = [packed_detection_sample(cfg, tmp_path, seed, objects) for seed, objects in enumerate((3, 0))]
+    cfg.model.backbone.init_cfg = None
+    model = MODELS.build(cfg.model).train()
+    log = one_step(model, samples)
+    assert {'class_error', 'cardinality_error'} <= log.keys()
+
+    model.eval()
+    with torch.no_grad():
+        data = model.data_preprocessor(pseudo_collate(samples), training=False)
+        found = [sample.pred_instances for sample in model(**data, mode='predict')]
+    assert [len(instances) for instances in found] == [min(cfg.model.num_queries, cfg.model.test_cfg.max_per_img)] * 2
+    for instances, sample in zip(found, samples, strict=True):
+        height, width = sample['data_samples'].img_shape
+        assert instances.bboxes.min() >= 0
+        assert (instances.bboxes.amax(0) <= torch.tensor([width, height, width, height])).all()
+        assert instances.labels.max() < num_classes(cfg)
+
+
+def one_step(model, samples) -> dict:
+    """Loss and gradients of a training step; returns what would be logged."""
     data = model.data_preprocessor(pseudo_collate(samples), training=True)
     assert data['inputs'].shape == (2, 3, SIZE, SIZE)
-    losses = model.loss(**data)
+    MessageHub.get_current_instance().update_info('iter', 0)  # as the runner does
+    losses = model(**data, mode='loss')
     total, log = model.parse_losses(losses)
     total.backward()
     assert torch.isfinite(total)
     assert total > 0
     assert len([name for name in log if 'loss' in name]) >= 3  # total, main, auxiliary
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    return log
 
-    model.eval()
-    with torch.no_grad():
-        data = model.data_preprocessor(pseudo_collate(samples), training=False)
-        predictions = model.predict(**data)
-    assert predictions[0].pred_sem_seg.data.shape[1:] == (SIZE, SIZE)
+
+def num_classes(cfg: Config) -> int:
+    """Number of classes of a segmentor's or a detector's head."""
+    return (cfg.model.get('decode_head') or cfg.model.bbox_head).num_classes
+
+
+def pipeline_of(cfg: Config) -> Compose:
+    return Compose([TRANSFORMS.build(step) for step in cfg.train_dataloader.dataset.pipeline])
 
 
 def packed_sample(cfg: Config, folder: Path, seed: int) -> dict:
@@ -106,13 +154,32 @@ def packed_sample(cfg: Config, folder: Path, seed: int) -> dict:
     rng = np.random.default_rng(seed)
     image, label = folder / f'{seed}.png', folder / f'{seed}_label.png'
     Image.fromarray(rng.integers(0, 255, (200, 300, 3), dtype=np.uint8)).save(image)
-    Image.fromarray(rng.integers(0, cfg.model.decode_head.num_classes, (200, 300), dtype=np.uint8)).save(label)
-    pipeline = Compose([TRANSFORMS.build(step) for step in cfg.train_dataloader.dataset.pipeline])
+    Image.fromarray(rng.integers(0, num_classes(cfg), (200, 300), dtype=np.uint8)).save(label)
     info = dict(img_path=str(image), seg_map_path=str(label), seg_fields=[], label_map=None, reduce_zero_label=False)
-    sample = pipeline(info)
+    sample = pipeline_of(cfg)(info)
     sample['inputs'] = sample['inputs'][:, :SIZE, :SIZE]
     semantic = sample['data_samples'].gt_sem_seg.data[:, :SIZE, :SIZE]
     sample['data_samples'].set_data(dict(gt_sem_seg=PixelData(data=semantic)))
     shape = dict(img_shape=(SIZE, SIZE), ori_shape=(SIZE, SIZE), pad_shape=(SIZE, SIZE))
     sample['data_samples'].set_metainfo(shape)
+    return sample
+
+
+def packed_detection_sample(cfg: Config, folder: Path, seed: int, objects: int) -> dict:
+    """A random image with boxes through the config's training pipeline, resized; the first one is square."""
+    rng = np.random.default_rng(seed)
+    image = folder / f'{seed}.png'
+    Image.fromarray(rng.integers(0, 255, (200, 300, 3), dtype=np.uint8)).save(image)
+    boxes = [
+        dict(bbox=[20.0, 30.0, 280.0, 170.0], bbox_label=i % num_classes(cfg), ignore_flag=0) for i in range(objects)
+    ]
+    info = dict(img_path=str(image), img_id=seed, height=200, width=300, instances=boxes)
+    sample = pipeline_of(cfg)(info)
+    before, size = sample['inputs'].shape[1:], (SIZE - 16 * seed, SIZE)
+    sample['inputs'] = interpolate(sample['inputs'][None].float(), size)[0]
+    scale = torch.tensor([size[1] / before[1], size[0] / before[0]] * 2)
+    instances = sample['data_samples'].gt_instances
+    instances.bboxes = torch.as_tensor(getattr(instances.bboxes, 'tensor', instances.bboxes)) * scale
+    assert len(instances) == objects
+    sample['data_samples'].set_metainfo(dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0)))
     return sample

@@ -4,8 +4,8 @@ Paper: DETR (ECCV 2020); generalised IoU: Rezatofighi et al. (CVPR 2019). Releas
 
 Deliberate differences from the released code and from mmdet's ``bbox_overlaps``:
 
-- A box of zero or negative width or height has area 0. The released code asserts that there is none; mmdet takes
-  the product of two negative sides for an area.
+- A box of zero or negative width or height has area 0, and the more it is inside out, the lower its GIoU. The released
+  code asserts that there is none; mmdet takes the product of two negative sides for an area.
 - Denominators are at least 1e-12 (mmdet: 1e-6, above the area of a pixel's box on a unit image), so that values
   and gradients are finite. Between two boxes without area at one place IoU and GIoU are 0.
 - A pairwise overlap never makes a tensor (..., Q, G, 2), but one of (..., Q, G) for each axis.
@@ -109,23 +109,24 @@ def _overlap(first: tuple[Tensor, ...], second: tuple[Tensor, ...], mode: str) -
     """Computes overlaps from x1, y1, x2, y2 of both sets, each set's four of one shape that broadcasts.
 
     1. Along each axis: the signed length of the intersection, min of the ends minus max of the starts.
-    2. Intersection and union; the areas of boxes without a positive side are 0.
-    3. GIoU = IoU + union / enclosure - 1. The enclosure's side along an axis is max of the ends minus min of the
-       starts, which is the sum of both sides minus the signed intersection.
+    2. Intersection and union; a side that is not positive counts as 0.
+    3. GIoU = IoU + union / enclosure - 1. The enclosure's side along an axis is the sum of both sides minus the signed
+       intersection; for boxes that are not inside out that is max of the ends minus min of the starts.
     """
     check_overlap_mode(mode)
     x1, y1, x2, y2 = first
     u1, v1, u2, v2 = second
+    width1, height1 = (x2 - x1).clamp(min=0), (y2 - y1).clamp(min=0)
+    width2, height2 = (u2 - u1).clamp(min=0), (v2 - v1).clamp(min=0)
     across = torch.minimum(x2, u2) - torch.maximum(x1, u1)  # step 1
     along = torch.minimum(y2, v2) - torch.maximum(y1, v1)
     inter = across.clamp(min=0) * along.clamp(min=0)  # step 2
-    width1, height1, width2, height2 = x2 - x1, y2 - y1, u2 - u1, v2 - v1
-    area1 = width1.clamp(min=0) * height1.clamp(min=0)
+    area1, area2 = width1 * height1, width2 * height2
     if mode == 'iof':
         return inter / area1.clamp(min=_MIN_AREA)
-    union = (area1 + width2.clamp(min=0) * height2.clamp(min=0) - inter).clamp(min=_MIN_AREA)
+    union = (area1 + area2 - inter).clamp(min=_MIN_AREA)
     iou = inter / union
     if mode == 'iou':
         return iou
-    sides = (width1 + width2 - across).clamp(min=0), (height1 + height2 - along).clamp(min=0)  # step 3
-    return iou + union / (sides[0] * sides[1]).clamp(min=_MIN_AREA) - 1
+    enclosure = (width1 + width2 - across) * (height1 + height2 - along)  # step 3
+    return torch.addcdiv(iou, union, enclosure.clamp(min=_MIN_AREA)) - 1

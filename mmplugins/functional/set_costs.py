@@ -21,6 +21,8 @@ from torch import Tensor
 
 from .boxes import check_boxes
 
+BOX_FORMATS = ('xyxy', 'xywh')
+
 
 def classification_cost(logits: Tensor, labels: Tensor) -> Tensor:
     """Computes minus the softmax probability of each ground truth's class.
@@ -54,27 +56,32 @@ def focal_label_cost(
     return positive - negative
 
 
-def box_l1_cost(boxes1: Tensor, boxes2: Tensor, size: tuple[float, float] = (1, 1)) -> Tensor:
+def box_l1_cost(boxes1: Tensor, boxes2: Tensor, size: tuple[float, float] = (1, 1), box_format: str = 'xyxy') -> Tensor:
     """Computes the sum of the absolute differences of four coordinates.
 
     Args:
-        boxes1: Two corners, or centre and size, shape (..., Q, 4).
-        boxes2: The same format and unit, shape (..., G, 4).
-        size: Width and height that horizontal and vertical coordinates are divided by.
+        boxes1: x1, y1, x2, y2, shape (..., Q, 4), in any unit.
+        boxes2: The same unit, shape (..., G, 4).
+        size: Width and height that coordinates are divided by, in the same unit.
+        box_format: What is compared: 'xyxy', the two corners, or 'xywh', centre and size.
 
     Returns:
         Costs, shape (..., Q, G).
 
     Raises:
-        ValueError: The last axis does not have four entries.
+        ValueError: The last axis does not have four entries, or the format is unknown.
     """
-    ours, theirs = check_boxes(boxes1).unbind(-1), check_boxes(boxes2).unbind(-1)
+    if box_format not in BOX_FORMATS:
+        raise ValueError(f"box_format must be one of {BOX_FORMATS}, got {box_format!r}; DETR compares 'xywh'")
+    first, second = check_boxes(boxes1).unbind(-1), check_boxes(boxes2).unbind(-1)
+    if box_format == 'xywh':
+        first, second = (((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1) for x1, y1, x2, y2 in (first, second))
     total = None
-    for first, second, side in zip(ours, theirs, (*size, *size), strict=True):
+    for ours, theirs, side in zip(first, second, (*size, *size), strict=True):
         if side != 1:  # a number, not a tensor: that would have to be copied to the device
-            first, second = first / side, second / side
-        difference = (first.unsqueeze(-1) - second.unsqueeze(-2)).abs()  # (..., Q, G)
-        total = difference if total is None else total + difference
+            ours, theirs = ours / side, theirs / side
+        difference = (ours.unsqueeze(-1) - theirs.unsqueeze(-2)).abs_()  # (..., Q, G)
+        total = difference if total is None else total.add_(difference)
     return total
 
 

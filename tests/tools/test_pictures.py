@@ -39,6 +39,23 @@ def test_curves_of_a_resumed_run(tmp_path):
     assert figure.axes[0].lines[0].get_ydata().tolist() == [3.0, 1.5]
 
 
+def test_curves_of_a_detector(tmp_path):
+    """Decoder layers before the last are in the total alone; a run by epochs has its metric by epochs."""
+    train = [
+        {'loss': 9.0, 'loss_cls': 1.0, 'd0.loss_cls': 2.0, 'class_error': 80.0, 'epoch': 1, 'iter': 20, 'step': 20},
+        {'loss': 7.0, 'loss_cls': 0.5, 'd0.loss_cls': 1.0, 'class_error': 40.0, 'epoch': 2, 'iter': 40, 'step': 40},
+    ]
+    write_scalars(tmp_path, [train[0], {'coco/bbox_mAP': 0.1, 'step': 1}, train[1], {'coco/bbox_mAP': 0.25, 'step': 2}])
+    figure = plot_losses.draw_curves(plot_losses.read_curves(tmp_path), 'coco/bbox_mAP')
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == ['training loss', 'class error of matched queries', 'validation coco/bbox_mAP']
+    assert [line.get_label() for line in figure.axes[0].lines] == ['total', 'loss_cls']
+    assert figure.axes[1].lines[0].get_ydata().tolist() == [80, 40]
+    assert figure.axes[1].yaxis.get_major_formatter()(40, 0) == '40%'
+    assert [axis.get_xlabel() for axis in figure.axes] == ['iteration', 'iteration', 'epoch']
+    assert [text.get_text() for text in figure.axes[2].texts] == ['0.250']
+
+
 def test_plot_writes_a_picture_and_explains_errors(tmp_path, capsys):
     write_scalars(tmp_path / 'run', [dict(loss=3.0, step=10), dict(loss=2.0, step=20)])
     plot_losses.main([str(tmp_path / 'run'), '--out', str(tmp_path / 'deep' / 'curve.png')])

@@ -120,9 +120,13 @@ class SetCriterion(nn.Module):
     ) -> dict[str, Tensor]:
         """Computes the losses; see the class for shapes, steps and errors."""
         needed = [key for key in ('boxes', 'masks') if key in self.losses]
+        if 'boxes' in outputs and all('boxes' in target for target in targets):  # for the matching, if for no loss
+            needed = ['boxes', *(key for key in needed if key != 'boxes')]
         check_outputs(outputs, ['logits', *needed], self.num_classes)
         outputs = self._prepare(outputs)
-        metas = list(img_metas) if img_metas is not None else [{}] * len(targets)
+        metas = [{}] * len(targets) if img_metas is None else list(img_metas)
+        if len(metas) != len(targets):
+            raise ValueError(f'expected one dict for each of {len(targets)} images in img_metas, got {len(metas)}')
         names = [meta.get('img_path') or f'image {index} of the batch' for index, meta in enumerate(metas)]
         with torch.autocast(outputs['logits'].device.type, enabled=False):
             objects = join_objects(targets, ['labels', *needed], outputs['logits'], names)

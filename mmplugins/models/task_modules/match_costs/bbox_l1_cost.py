@@ -5,13 +5,10 @@ Released code: models/matcher.py. Also on stacked decoder layers, in float32; ot
 
 from torch import Tensor
 
-from mmplugins.functional.boxes import xyxy_to_cxcywh
-from mmplugins.functional.set_costs import box_l1_cost
+from mmplugins.functional.set_costs import BOX_FORMATS, box_l1_cost
 from mmplugins.registry import TASK_UTILS
 
 from .base import BaseMatchCost, box_tensor
-
-BOX_FORMATS = ('xyxy', 'xywh')
 
 
 @TASK_UTILS.register_module()
@@ -56,6 +53,4 @@ class BBoxL1Cost(BaseMatchCost):
             )
         height, width = img_meta['img_shape'][:2]
         pred, true = box_tensor(pred_instances.bboxes), box_tensor(gt_instances.bboxes)
-        if self.box_format == 'xywh':
-            pred, true = xyxy_to_cxcywh(pred), xyxy_to_cxcywh(true)
-        return box_l1_cost(pred, true, (width, height)) * self.weight
+        return box_l1_cost(pred, true, (width, height), self.box_format) * self.weight
