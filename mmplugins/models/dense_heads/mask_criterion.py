@@ -24,6 +24,7 @@ class BorrowedLoss:
         self.loss = loss
 
     def __call__(self, *args, **kwargs) -> Tensor:
+        """Calls the loss."""
         return self.loss(*args, **kwargs)
 
 

@@ -22,7 +22,7 @@ from mmplugins.functional.set_losses import (
     classification_loss,
     matched_classes,
 )
-from mmplugins.functional.set_targets import Objects, check_objects, check_outputs, join_objects
+from mmplugins.functional.set_targets import Objects, check_objects, check_outputs, join_objects, valid_maps
 from mmplugins.registry import MODELS, TASK_UTILS
 
 from .set_matching import match_all
@@ -160,7 +160,7 @@ class SetCriterion(nn.Module):
         masks = None
         if self.mask_loss is not None and self.mask_layers == 'all':
             truth = [target['masks'] for target in targets]
-            masks = self.mask_loss.match_inputs(outputs['masks'], truth, match_coords, _valid_maps(targets))
+            masks = self.mask_loss.match_inputs(outputs['masks'], truth, match_coords, valid_maps(targets))
         units = self.cost_units(img_metas)
         logits, boxes = outputs['logits'].detach(), outputs.get('boxes')
         return match_all(self.assigner, logits, boxes, objects, img_metas, units, masks)
@@ -245,7 +245,7 @@ class SetCriterion(nn.Module):
                 matches.by_image()[first:],
                 object_factor,
                 None if loss_coords is None else loss_coords[first - layers :],
-                _valid_maps(targets),
+                valid_maps(targets),
             )
         if 'cardinality' in self.losses:  # step 5
             log['cardinality_error'] = cardinality_error(predicted, matches.numbers[:-2], self.num_classes)
@@ -289,12 +289,6 @@ class SetCriterion(nn.Module):
             f'num_classes={self.num_classes}, losses={self.losses}, eos_coef={self.eos_coef}, '
             f'mask_layers={self.mask_layers!r}, weights: {weights}'
         )
-
-
-def _valid_maps(targets: Sequence[Mapping[str, Tensor]]) -> list[Tensor | None] | None:
-    """Gives the maps of the pixels that take part, None for an image without one; None if no image has one."""
-    valid = [target.get('valid') for target in targets]
-    return None if all(one is None for one in valid) else valid
 
 
 def _check_settings(
