@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from .mask_losses import dice_of_sums
 from .mask_pairs import MaskPairs, ignored_logits, pair_maps
-from .points import untouched_zeros
+from .buffers import zeros_buffer
 
 
 def pixel_participation(valid: Tensor | None, height: int, width: int) -> Tensor | None:
@@ -79,7 +79,7 @@ class _DenseFocalDice(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_focal, grad_dice):
         (slopes,) = ctx.saved_tensors
-        grad = untouched_zeros(ctx.shape, ctx.dtype, slopes.device)
+        grad = zeros_buffer(ctx.shape, ctx.dtype, slopes.device)
         both = slopes[0] * grad_focal[:, None, None] + slopes[1] * grad_dice[:, None, None]
         grad[ctx.pairs.layer, ctx.pairs.image, ctx.pairs.query] = both.to(ctx.dtype)
         return grad, None, None, None, None, None

@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .deferred import DeferredReads
+from .mask_points import sample_masks
 from .matches import upload
-from .points import Participation, sample_masks
+from .points import Participation
 
 MaskLogits = Tensor | Sequence[Tensor]  # (L, B, Q, h, w), or L tensors (B, Q, h, w)
 _CPU_PAIRS = 4  # pairs that are worked on together on the CPU, so that what is made of them stays in the cache
@@ -31,8 +32,7 @@ class MaskPairs(NamedTuple):
         image: int64 (M,).
         query: int64 (M,).
         truth: int64 (M,), the ground truth, an index into its image's masks.
-        order: int64 (M,), places of the pairs of one image after the other; on the CPU those of one ground truth are
-            neighbours.
+        groups: On the CPU the places of the pairs of each image and ground truth, elsewhere those of each image.
         counts: Number of pairs, [layer][image].
     """
 
@@ -40,7 +40,7 @@ class MaskPairs(NamedTuple):
     image: Tensor
     query: Tensor
     truth: Tensor
-    order: Tensor
+    groups: list[tuple[int, Tensor]]
     counts: list[list[int]]
 
     @property
@@ -49,14 +49,10 @@ class MaskPairs(NamedTuple):
         return [sum(counts) for counts in self.counts]
 
     def blocks(self) -> Iterator[tuple[int, Tensor]]:
-        """Yields an image and the places of some of its pairs, (m,): a few on the CPU, elsewhere all at once."""
-        start = 0
-        for image, counts in enumerate(zip(*self.counts, strict=True)):
-            end = start + sum(counts)
-            step = _CPU_PAIRS if self.order.device.type == 'cpu' else max(end - start, 1)
-            for first in range(start, end, step):
-                yield image, self.order[first : min(first + step, end)]
-            start = end
+        """Yields an image and the places of some of its pairs, (m,): a few of one ground truth, or all."""
+        for image, places in self.groups:
+            on_cpu = places.device.type == 'cpu'
+            yield from ((image, part) for part in (places.split(_CPU_PAIRS) if on_cpu else [places]))
 
 
 def join_pairs(
@@ -81,13 +77,20 @@ def join_pairs(
     counts = [[len(query) for query, _ in layer] for layer in matches]
     pairs = [pair for layer in matches for pair in layer] or [torch.zeros(2, 0, dtype=torch.int64)]
     query, truth = (torch.cat(indices) for indices in zip(*pairs, strict=True))
-    shape = torch.tensor([num_layers, len(masks)])
-    cell = torch.arange(int(shape.prod())).repeat_interleave(torch.tensor(counts).flatten())  # layer and image
-    layer, image = cell // shape[1], cell % shape[1]
-    group = image if device.type != 'cpu' else image * (1 + max(map(len, masks))) + truth
-    placed = torch.stack((layer, image, group.argsort(stable=True)))
-    layer, image, order = upload(placed, device)
-    return MaskPairs(layer, image, upload(query, device), upload(truth, device), order, counts)
+    cell = torch.arange(num_layers * len(masks)).repeat_interleave(torch.tensor(counts).flatten())  # layer and image
+    layer, image = cell // len(masks), cell % len(masks)
+    group = image
+    if device.type == 'cpu':
+        group = image * (1 + max(map(len, masks), default=0)) + truth
+    group, order = group.sort(stable=True)
+    sizes = group.unique_consecutive(return_counts=True)[1].tolist()
+    images = image[order].tolist()
+    layer, image, order = upload(torch.stack((layer, image, order)), device)
+    groups, start = [], 0
+    for places in order.split(sizes):
+        groups.append((images[start], places))
+        start += len(places)
+    return MaskPairs(layer, image, upload(query, device), upload(truth, device), groups, counts)
 
 
 def pair_maps(mask_logits: MaskLogits, pairs: MaskPairs, image: int, places: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Sampling at points: masks without a float copy of them, logits with a gradient, and the choice of uncertain points.
+"""Sampling at points: logits with a gradient, and the choice of uncertain points; masks are in ``mask_points.py``.
 
 Papers: PointRend (CVPR 2020), Mask2Former (CVPR 2022). Released code: detectron2's point_features.py, which calls
 ``grid_sample`` on float maps; Mask2Former's criterion.py.
@@ -8,13 +8,12 @@ interpolated, and outside the image everything is 0: ``grid_sample`` with corner
 
 Deliberate differences:
 
-- Masks stay bool or integer: the four pixels around a point are gathered as they are, then weighted.
 - The most uncertain points are found by a partial sort of |logit|; their order is arbitrary. The logits already
   sampled there are returned with them, not sampled again.
 - The gradient to the logits is written where it belongs, into the rows that were sampled; the rest of its memory is
   never touched on the CPU.
 
-Letters: N maps, h w their size, G masks, H W theirs, P points, M rows of points.
+Letters: N maps, h w their size, P points, M rows of points.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,109 +24,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .buffers import zeros_buffer
+from .mask_points import MINUS_ONE
+
+_CPU_MAPS = 16  # maps sampled at once at shared points
 _CPU_ROWS = 4  # rows of points sampled at once, so that what is made of them stays in the cache
 
 Participation = Callable[[Tensor], Tensor]
-
-
-def sample_masks(masks: Tensor, points: Tensor, index: Tensor | None = None) -> Tensor:
-    """Interpolates masks at points; equals ``grid_sample`` of the masks as floats. No gradient flows.
-
-    Args:
-        masks: bool, integer or floating, shape (G, H, W).
-        points: float32 or float64, x,y in 0 to 1: shape (P, 2), the same for all masks; or (M, P, 2), a row each.
-        index: int64 (M,), which mask each row of points is for; None: row i is for mask i, and M is G.
-
-    Returns:
-        Values, dtype of the points: (G, P) where the masks share the points, else (M, P).
-
-    Raises:
-        ValueError: Shapes do not fit.
-    """
-    _check_mask_call(masks, points, index)
-    with torch.no_grad():
-        if points.dim() == 2:
-            return _sample_shared(masks, points)
-        if masks.device.type != 'cpu':
-            return _sample_rows(masks, points, index)
-        rows = range(len(points)) if index is None else index.tolist()
-        values = points.new_empty(points.shape[:2])
-        by_mask: dict[int, list[int]] = {}
-        for row, mask in enumerate(rows):
-            by_mask.setdefault(mask, []).append(row)
-        for mask, members in by_mask.items():
-            for start in range(0, len(members), _CPU_ROWS):
-                part = members[start : start + _CPU_ROWS]
-                values[part] = _sample_shared(masks[mask][None], points[part].flatten(0, 1)).view(len(part), -1)
-        return values
-
-
-def _check_mask_call(masks: Tensor, points: Tensor, index: Tensor | None) -> None:
-    if masks.dim() != 3:
-        raise ValueError(f'expected masks (G, H, W), got {tuple(masks.shape)}')
-    if points.shape[-1:] != (2,) or points.dim() not in (2, 3):
-        raise ValueError(
-            f'expected points (P, 2), or (M, P, 2) for a row each, x,y in 0 to 1, got {tuple(points.shape)}'
-        )
-    rows = len(masks) if index is None else len(index)
-    if points.dim() == 3 and len(points) != rows:
-        raise ValueError(f'expected a row of points for each of {rows} masks, got {len(points)} rows')
-
-
-def _sample_shared(masks: Tensor, points: Tensor) -> Tensor:
-    """Samples all masks, (G, H, W), at the same points, (P, 2); gives (G, P)."""
-    index, weight = neighbours(points, *masks.shape[1:])  # (4, P)
-    flat, index = masks.reshape(len(masks), -1), index.flatten()
-    if masks.dtype == torch.bool:
-        flat = flat.view(torch.uint8)
-    if masks.device.type != 'cpu':
-        return (flat[:, index].view(len(masks), 4, -1).to(weight.dtype) * weight).sum(1)
-    values = weight.new_empty(len(masks), weight.shape[1])
-    for row, mask in zip(values, flat, strict=True):
-        torch.sum(mask.index_select(0, index).view(weight.shape).to(weight.dtype).mul_(weight), 0, out=row)
-    return values
-
-
-def _sample_rows(masks: Tensor, points: Tensor, index: Tensor | None) -> Tensor:
-    """Samples each row of points, (M, P, 2), in its mask, without a gather of masks; gives (M, P)."""
-    corners, weight = neighbours(points.flatten(0, 1), *masks.shape[1:])  # (4, M * P)
-    index = torch.arange(len(points), device=points.device) if index is None else index
-    corners = corners.view(4, *points.shape[:2]) + index[:, None] * masks[0].numel()
-    values = masks.reshape(-1)[corners].to(points.dtype)
-    return (values * weight.view_as(values)).sum(0)
-
-
-def neighbours(points: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Finds the four pixels around each point, and how much each counts.
-
-    The position is computed as ``grid_sample`` does, rounding included: half a unit in the last place of a position
-    far from the origin would move the value between two pixels.
-
-    Args:
-        points: Floating, x,y in 0 to 1, shape (P, 2).
-        height: Of the map, in pixels.
-        width: Of the map, in pixels.
-
-    Returns:
-        Indices into the flattened map, int64 (4, P), and weights (4, P), 0 for a pixel outside.
-    """
-    (left, right), across = _along(points[:, 0], width)
-    (top, bottom), down = _along(points[:, 1], height)
-    top, bottom = top * width, bottom * width
-    index = torch.stack((top + left, top + right, bottom + left, bottom + right))
-    weight = torch.stack((down[0] * across[0], down[0] * across[1], down[1] * across[0], down[1] * across[1]))
-    return index, weight
-
-
-def _along(coordinate: Tensor, size: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Gives the two neighbours along an axis, clamped into the map, and their weights, 0 outside; each (P,)."""
-    position = torch.add(coordinate.new_tensor(-0.5), coordinate * 2 - 1 + 1, alpha=size / 2)  # one rounding
-    position.clamp_(-1, size)  # further out there is nothing either
-    low = position.floor()
-    share = position - low
-    first, second = low.clamp(0, size - 1), (low + 1).clamp_(0, size - 1)
-    weights = ((1 - share).mul_(first == low), share.mul_(second == low + 1))
-    return (first.long(), second.long()), weights
 
 
 def sample_logits(
@@ -169,8 +72,38 @@ def gather_maps(logits: Tensor, rows: Sequence[Tensor] | None) -> Tensor:
 
 def grid_values(maps: Tensor, points: Tensor) -> Tensor:
     """Samples each map, (N, h, w), at its row of points, (N, P, 2), or all at (P, 2); gives (N, P)."""
-    grid = (2 * points.to(maps.dtype) - 1).expand(len(maps), *points.shape[-2:])
+    grid = _grid(points.to(maps.dtype)).expand(len(maps), *points.shape[-2:])
     return F.grid_sample(maps[:, None], grid[:, None], mode='bilinear', align_corners=False)[:, 0, 0]
+
+
+def _grid(points: Tensor) -> Tensor:
+    """Converts points x,y in 0 to 1 to the -1 to 1 of ``grid_sample``."""
+    return torch.add(MINUS_ONE, points, alpha=2)
+
+
+def sample_into(values: Tensor, maps: Tensor, points: Tensor) -> None:
+    """Samples maps of any floating dtype, (N, h, w), at the same points, (P, 2), into ``values`` (N, P)."""
+    step = _CPU_MAPS if maps.device.type == 'cpu' else max(len(maps), 1)
+    for part, some in zip(values.split(step), maps.split(step), strict=True):
+        part.copy_(grid_values(some.to(values.dtype), points))
+
+
+def sort_points(points: Tensor, height: int, width: int) -> Tensor:
+    """Brings points into the order of the pixels that they fall on, which the processor's cache is faster with.
+
+    Args:
+        points: x,y in 0 to 1, shape (..., P, 2), x and y apart in memory.
+        height: Of what will be sampled, in pixels.
+        width: Of what will be sampled, in pixels.
+
+    Returns:
+        The same points of each row, in another order; off the CPU in the same one.
+    """
+    if points.device.type != 'cpu':
+        return points
+    pixel = torch.add(points[..., 0] * width, (points[..., 1] * height).floor_(), alpha=width).int()
+    order = torch.from_numpy(np.argsort(pixel.numpy(), -1))
+    return torch.stack([coordinate.gather(-1, order) for coordinate in points.unbind(-1)]).movedim(0, -1)
 
 
 class _SampledLogits(torch.autograd.Function):
@@ -186,33 +119,36 @@ class _SampledLogits(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad_values: Tensor) -> tuple[Tensor | None, ...]:
         points, *rows = ctx.saved_tensors
-        grad = untouched_zeros(ctx.shape, ctx.dtype, grad_values.device)
+        grad = zeros_buffer(ctx.shape, ctx.dtype, grad_values.device)
+        flat, places = grad.view(-1, *ctx.shape[-2:]), _flat_rows(rows, ctx.shape)
         step = _CPU_ROWS if grad.device.type == 'cpu' else max(len(points), 1)
         for start in range(0, len(points), step):
             part = slice(start, start + step)
-            maps = _scatter(grad_values[part], points[part], *ctx.shape[-2:]).to(ctx.dtype)
-            if rows:
-                grad[tuple(row[part] for row in rows)] = maps
+            maps = _scatter(grad_values[part], points[part], flat.shape[1:]).to(ctx.dtype)
+            if places is None:
+                flat[part] = maps
             else:
-                grad[part] = maps
+                flat.index_copy_(0, places[part], maps)
         return grad, None, None, *(None for _ in rows)
 
 
-def untouched_zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Makes zeros; on the CPU from pages that the system clears when they are first written, mostly never."""
-    if device.type != 'cpu' or dtype == torch.bfloat16:
-        return torch.zeros(shape, dtype=dtype, device=device)
-    return torch.from_numpy(np.zeros(tuple(shape), dtype=str(dtype).removeprefix('torch.')))
+def _flat_rows(rows: Sequence[Tensor], shape: Sequence[int]) -> Tensor | None:
+    """Joins indices into the axes before h, w into one into their product; None if there are none."""
+    if not rows:
+        return None
+    place = rows[0]
+    for row, size in zip(rows[1:], shape[1:], strict=False):
+        place = place * size + row
+    return place
 
 
-def _scatter(grad_values: Tensor, points: Tensor, height: int, width: int) -> Tensor:
+def _scatter(grad_values: Tensor, points: Tensor, size: Sequence[int]) -> Tensor:
     """Adds the gradient of each sample, (M, P), to the four logits it was made of; gives (M, h, w)."""
-    num_rows = len(points)
-    index, weight = neighbours(points.to(grad_values.dtype).flatten(0, 1), height, width)  # (4, M * P)
-    index = index.view(4, num_rows, -1) + torch.arange(num_rows, device=index.device)[:, None] * (height * width)
-    weight = weight.mul_(grad_values.reshape(-1))
-    maps = grad_values.new_zeros(num_rows * height * width)
-    return maps.scatter_add_(0, index.flatten(), weight.flatten()).view(num_rows, height, width)
+    grid = _grid(points.to(grad_values.dtype))
+    maps = grad_values.new_zeros(()).expand(len(points), 1, *size)  # the backward pass looks at its shape only
+    bilinear, zeros, only_maps = 0, 0, [True, False]
+    backward = torch.ops.aten.grid_sampler_2d_backward
+    return backward(grad_values[:, None, None], maps, grid[:, None], bilinear, zeros, False, only_maps)[0][:, 0]
 
 
 def uncertain_points(
@@ -248,7 +184,7 @@ def uncertain_points(
     num_drawn, num_chosen = check_sampling(num_points, oversample_ratio, importance_sample_ratio)
     shapes = ((len(maps), num_drawn, 2), (len(maps), num_points - num_chosen, 2))
     if draws is None:
-        draws = [torch.rand(shape, generator=generator, dtype=maps.dtype, device=maps.device) for shape in shapes]
+        draws = [draw_points(shape[:-1], maps, generator) for shape in shapes]
     elif tuple(tuple(draw.shape) for draw in draws) != shapes:
         raise ValueError(f'expected draws of the shapes {shapes}, got {tuple(tuple(draw.shape) for draw in draws)}')
     with torch.no_grad():
@@ -258,9 +194,26 @@ def uncertain_points(
         if takes_part is not None:
             certainty.masked_fill_(~takes_part(drawn), torch.inf)
         chosen = _smallest(certainty, num_chosen)  # step 2
-        points = torch.view_as_complex(drawn.contiguous()).gather(1, chosen)
-        points = torch.cat((torch.view_as_real(points), rest), 1)  # step 3
-        return points, torch.cat((values.gather(1, chosen), grid_values(maps, rest)), 1)
+        points = drawn.new_empty(2, len(maps), num_points)  # x and y apart: what follows works on each by itself
+        for axis, coordinate in enumerate(points):
+            torch.gather(drawn[..., axis], 1, chosen, out=coordinate[:, :num_chosen])
+            coordinate[:, num_chosen:] = rest[..., axis]  # step 3
+        return points.permute(1, 2, 0), torch.cat((values.gather(1, chosen), grid_values(maps, rest)), 1)
+
+
+def draw_points(shape: Sequence[int], maps: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Draws points x,y in 0 to 1 uniformly.
+
+    Args:
+        shape: Of the result, without its last axis.
+        maps: What will be sampled there; only the dtype (float32, or float64 for float64) and device matter.
+        generator: Source of the draws, on the device; None: torch's own.
+
+    Returns:
+        Shape (*shape, 2), x and y apart in memory.
+    """
+    dtype = torch.float64 if maps.dtype == torch.float64 else torch.float32
+    return torch.rand(2, *shape, generator=generator, dtype=dtype, device=maps.device).movedim(0, -1)
 
 
 def check_sampling(num_points: int, oversample_ratio: float, importance_sample_ratio: float) -> tuple[int, int]:

@@ -44,7 +44,7 @@ model = dict(
         act_cfg=None,
         norm_cfg=None,
         num_outs=1,
-        # PyTorch's own for a convolution, as in the released code; ChannelMapper's weights would be twice as large
+        # PyTorch's own for a convolution, as in the released code; ChannelMapper's weights are more than twice as large
         init_cfg=dict(
             type='Kaiming',
             layer='Conv2d',

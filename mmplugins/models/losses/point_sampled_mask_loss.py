@@ -10,9 +10,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mmplugins.functional.buffers import empty_buffer
 from mmplugins.functional.mask_losses import bce_dice
 from mmplugins.functional.mask_pairs import MaskLogits, MaskPairs, check_masks, pair_maps, participation
-from mmplugins.functional.points import check_sampling, grid_values, sample_logits, sample_masks, uncertain_points
+from mmplugins.functional.mask_points import mask_sampler, sample_masks
+from mmplugins.functional.points import (
+    check_sampling,
+    draw_points,
+    grid_values,
+    sample_into,
+    sample_logits,
+    sort_points,
+    uncertain_points,
+)
 from mmplugins.registry import MODELS
 
 from .mask_loss import BaseMaskLoss, Losses, call_loss_dice, call_loss_mask, check_logits, check_valid, mean_over
@@ -124,8 +134,8 @@ class PointSampledMaskLoss(BaseMaskLoss):
         check_masks(masks, images)
         check_valid(valid, masks)
         if match_coords is None:
-            shape = (len(layers), images, self.num_points, 2)
-            match_coords = torch.rand(shape, generator=generator, device=layers[0].device)
+            match_coords = draw_points((len(layers), images, self.num_points), layers[0], generator)
+            match_coords = sort_points(match_coords, *layers[0].shape[-2:])
         elif match_coords.shape[:2] != (len(layers), images) or match_coords.shape[3:] != (2,):
             raise ValueError(
                 f'expected match_coords ({len(layers)}, {images}, P, 2), a set of points for each layer and image, got '
@@ -136,11 +146,13 @@ class PointSampledMaskLoss(BaseMaskLoss):
         for image in range(images):
             points = match_coords[:, image]  # (L, P, 2)
             truth = sample_masks(masks[image], points.flatten(0, 1)).view(len(masks[image]), *points.shape[:2])
-            maps = [layer[image] if layer.dtype == torch.float64 else layer[image].float() for layer in layers]
             takes_part = participation(None if valid is None else valid[image], *size)
+            pred = empty_buffer((len(layers), layers[0].shape[1], points.shape[1]), truth.dtype, truth.device)
+            for values, layer, place in zip(pred, layers, points, strict=True):
+                sample_into(values, layer[image], place)
             found.append(
                 {
-                    'pred': torch.stack([grid_values(m, p) for m, p in zip(maps, points, strict=True)]),
+                    'pred': pred,
                     'gt': truth.transpose(0, 1),
                     'valid': None if takes_part is None else takes_part(points),
                 }
@@ -195,10 +207,11 @@ class PointSampledMaskLoss(BaseMaskLoss):
         given = None if point_coords is None else self._given_points(point_coords, pairs)
         num_points = self.num_points if given is None else given.shape[1]
         dtype = torch.float64 if exact else torch.float32
-        points = torch.empty(len(pairs.layer), num_points, 2, dtype=dtype, device=layers.device)
-        logits, target = torch.empty_like(points[..., 0]), torch.empty_like(points[..., 0])
+        found = empty_buffer((4, len(pairs.layer), num_points), dtype, layers.device)
+        points, (logits, target) = found[:2].permute(1, 2, 0), found[2:]  # x and y apart in memory
         parts = [participation(pixels, *size) for pixels in valid]
         weight = None if all(part is None for part in parts) else torch.ones_like(logits)
+        truths = [mask_sampler(mask, num_points * len(pairs.counts)) for mask in masks]
         for image, places in pairs.blocks():
             maps = pair_maps(mask_logits, pairs, image, places)
             if given is None:
@@ -214,7 +227,7 @@ class PointSampledMaskLoss(BaseMaskLoss):
                 chosen = given[places].to(maps)
                 values = grid_values(maps, chosen)
             points[places], logits[places] = chosen, values
-            target[places] = sample_masks(masks[image], chosen, pairs.truth[places])
+            target[places] = truths[image](chosen, pairs.truth[places])
             if parts[image] is not None:
                 weight[places] = parts[image](chosen).to(dtype)
         return points, logits, target, weight
