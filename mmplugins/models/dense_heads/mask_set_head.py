@@ -112,6 +112,7 @@ class MaskSetHead:
         metas = [sample.metainfo for sample in batch_data_samples]
         sem_segs = [sample.gt_sem_seg if 'gt_sem_seg' in sample else None for sample in batch_data_samples]
         targets = self.preprocess_gt([sample.gt_instances for sample in batch_data_samples], sem_segs)
+        check_sizes(targets, metas)
         if not self.ignore_aware:
             return self.loss_by_feat(scores, masks, targets, metas)
         valid = []
@@ -147,7 +148,6 @@ class MaskSetHead:
         Returns:
             The losses, see the class.
         """
-        check_sizes(batch_gt_instances, batch_img_metas)
         problem = self._why_not_at_once()
         if problem is not None:
             return self._toolbox_loss(problem, all_cls_scores, all_mask_preds, batch_gt_instances, batch_img_metas)
