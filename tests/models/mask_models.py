@@ -163,3 +163,38 @@ def predictions(num_layers=3, batch=2, queries=12, classes=6, size=(16, 24), see
     logits = torch.randn(num_layers, batch, queries, classes + 1, generator=generator)
     masks = 3 * torch.randn(num_layers, batch, queries, *size, generator=generator)
     return logits.requires_grad_(), masks.requires_grad_()
+
+
+def small_detector(model, ours=True, **settings):
+    """A whole detector of mmdet on a narrow ResNet-18; ``settings`` are those of ``head_config``."""
+    head = head_config(model, ours, **settings)
+    train_cfg, test_cfg = head.pop('train_cfg'), head.pop('test_cfg')
+    things, stuff = head['num_things_classes'], head['num_stuff_classes']
+    test_cfg.update(instance_on=True, semantic_on=False, max_per_image=5, iou_thr=0.8, object_mask_thr=0.3)
+    return build(
+        dict(
+            type=f'mmdet.{model}',
+            data_preprocessor=dict(type='mmdet.DetDataPreprocessor', pad_mask=True, pad_seg=True, pad_size_divisor=32),
+            backbone=dict(type='mmdet.ResNet', depth=18, base_channels=8, norm_cfg=dict(type='BN')),
+            panoptic_head=head,
+            panoptic_fusion_head=dict(
+                type='mmdet.MaskFormerFusionHead', num_things_classes=things, num_stuff_classes=stuff
+            ),
+            train_cfg=train_cfg,
+            test_cfg=dict(test_cfg, filter_low_score=False),
+        )
+    )
+
+
+def raw_batch(ignored=False):
+    """Two images of two sizes with their samples, as a data loader gives them, for the data preprocessor."""
+    images, samples = [], []
+    for index, (height, width) in enumerate(((60, 96), (64, 80))):
+        one = sample(2 + index, height, width, seed=index)
+        one.set_metainfo(dict(ori_shape=(height, width), scale_factor=(1.0, 1.0)))
+        semantic = one.gt_sem_seg.sem_seg.float()
+        images.append((semantic % 255 - 3).expand(3, -1, -1) + 0.1 * torch.randn(3, height, width))
+        if ignored:
+            one.ignored_instances = InstanceData(masks=one.gt_instances.masks[:1], labels=one.gt_instances.labels[:1])
+        samples.append(one)
+    return dict(inputs=images, data_samples=samples)

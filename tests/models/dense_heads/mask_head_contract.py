@@ -13,7 +13,7 @@ from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmengine.structures import InstanceData, PixelData
 
 from mmplugins.testing import assert_relative
-from tests.models.mask_models import features, predictions, rectangles, sample, small_head
+from tests.models.mask_models import features, predictions, raw_batch, rectangles, sample, small_detector, small_head
 
 
 @TOOLBOX_MODELS.register_module()
@@ -377,3 +377,40 @@ class MaskHeadContract:
         losses = self.losses(self.head().cuda(), outputs, samples)
         for gradient in torch.autograd.grad(sum(losses.values()), outputs):
             assert torch.isfinite(gradient).all()
+
+    # in a detector
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize('ignore_aware', [False, True])
+    def test_training_steps(self, ignore_aware):
+        """The loss falls, in a detector from mmdet, on images of two sizes; with bfloat16 in between."""
+        detector = small_detector(self.model, num_points=256, ignore_aware=ignore_aware)
+        optimizer, history = torch.optim.AdamW(detector.parameters(), 2e-3), []
+        for step in range(15):
+            torch.manual_seed(0)
+            batch = detector.data_preprocessor(raw_batch(ignored=ignore_aware), training=True)
+            with torch.autocast('cpu', dtype=torch.bfloat16, enabled=step in (3, 4) and self.model == 'MaskFormer'):
+                losses = detector(**batch, mode='loss')
+            total, log = detector.parse_losses(losses)
+            assert all(torch.isfinite(value).all() for value in log.values())
+            history.append(float(total.detach()))
+            optimizer.zero_grad()
+            total.backward()
+            optimizer.step()
+        assert history[-1] < 0.8 * history[0]
+
+    @pytest.mark.slow
+    def test_predictions_are_the_toolboxes(self):
+        """Panoptic and instance segmentation of images of two sizes, from the same weights."""
+        detectors = [small_detector(self.model, ours).eval() for ours in (True, False)]
+        detectors[1].load_state_dict(detectors[0].state_dict())
+        found = []
+        for detector in detectors:
+            torch.manual_seed(0)
+            batch = detector.data_preprocessor(raw_batch())
+            with torch.no_grad():
+                found.append(detector(**batch, mode='predict'))
+        for one, other in zip(*found, strict=True):
+            assert torch.equal(one.pred_instances.masks, other.pred_instances.masks)
+            assert torch.equal(one.pred_instances.scores, other.pred_instances.scores)
+            assert torch.equal(one.pred_panoptic_seg.sem_seg, other.pred_panoptic_seg.sem_seg)
