@@ -1,85 +1,213 @@
-"""Focal and dice loss of masks on all pixels, the logits upsampled in blocks.
+"""Focal and dice loss of masks on all pixels, with the logits upsampled block by block.
 
-Paper: MaskFormer (NeurIPS 2021), DETR (ECCV 2020). Released code: criterion.py, ``loss_masks``; segmentation.py.
+Papers: DETR (ECCV 2020), MaskFormer (NeurIPS 2021). Released code: detr's segmentation.py, MaskFormer's criterion.py,
+which upsample all logits, then keep half a dozen tensors of that size for the backward pass. ``mask_losses.py`` gives
+the formulas.
+
+Deliberate differences: a mask is worked on a few rows at a time, small enough for the processor's cache. The values
+and the gradient to the low-resolution logits come out of the same pass, so that nothing of the masks' size is kept:
+the dice loss is a ratio of sums, and its gradient q (a t + b) with q = p (1 - p) is known but for the numbers a and
+b, so q and q t are brought to low resolution apart.
+
+Letters: h w size of the logits, H W of the masks, n pairs worked on together, R rows, M pairs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .mask_losses import dice_of_sums
-from .mask_pairs import MaskPairs, ignored_logits, pair_maps
-from .buffers import zeros_buffer
+from .block_resize import Resizer
+from .buffers import empty_buffer, zeros_buffer
+from .mask_losses import binary_focal_dice, dice_of_sums, soft_focal_dice
+from .mask_pairs import LEFT_OUT, MaskLogits, MaskPairs, ignored_logits, pair_maps
+from .points import flat_rows
+
+_BLOCK = 1 << 24  # pixels worked on at once, elsewhere than on the CPU
 
 
-def pixel_participation(valid: Tensor | None, height: int, width: int) -> Tensor | None:
-    """Tells which pixels take part, bool (H, W): not ignored, nor upsampled from an ignored logit; None: all."""
-    if valid is None or (valid.device.type == 'cpu' and bool(valid.all())):
-        return None
-    cells = ignored_logits(valid, height, width)[None, None].float()
-    touched = F.interpolate(cells, valid.shape, mode='bilinear', align_corners=False)[0, 0]
-    return valid.bool() & (touched == 0)
+class FocalDice(NamedTuple):
+    """Losses of every pair and their gradients.
+
+    Attributes:
+        values: Focal and dice loss, (2, M).
+        slopes: Their gradients to the logits of the pair, (2, M, h, w), or None.
+    """
+
+    values: Tensor
+    slopes: Tensor | None
 
 
 def dense_focal_dice(
-    mask_logits: Tensor,
+    mask_logits: MaskLogits,
     masks: Sequence[Tensor],
     pairs: MaskPairs,
     valid: Sequence[Tensor | None],
     alpha: float = 0.25,
     gamma: float = 2.0,
 ) -> tuple[Tensor, Tensor]:
-    """Computes the sigmoid focal loss, the mean over pixels, and the dice loss of each pair, (M,) each."""
-    return _DenseFocalDice.apply(mask_logits, masks, pairs, valid, alpha, gamma)
+    """Computes the sigmoid focal loss, the mean over a mask's pixels, and the dice loss of each pair.
+
+    Args:
+        mask_logits: (L, B, Q, h, w), or L tensors (B, Q, h, w).
+        masks: (G, H, W) of each image; bool, integer 0 and 1, or floating in [0, 1].
+        pairs: Which logits are compared with which masks.
+        valid: For each image bool (H, W), False where pixels take no part, or None.
+        alpha: Weight of the foreground, 1 - alpha that of the background.
+        gamma: Exponent of the focal loss.
+
+    Returns:
+        Two tensors (M,), ordered as the pairs.
+    """
+    layers = [mask_logits] if isinstance(mask_logits, Tensor) else list(mask_logits)
+    with_grad = torch.is_grad_enabled() and any(layer.requires_grad for layer in layers)
+    found = focal_dice_slopes(mask_logits, masks, pairs, valid, alpha, gamma, with_grad)
+    if not with_grad:
+        return tuple(found.values)
+    if isinstance(mask_logits, Tensor):
+        return tuple(_Attached.apply(mask_logits, *found, pairs.layer, pairs.image, pairs.query))
+    sizes = pairs.per_layer
+    parts = zip(found.values.split(sizes, 1), found.slopes.split(sizes, 1), strict=True)
+    rows = zip(pairs.image.split(sizes), pairs.query.split(sizes), strict=True)
+    attached = [_Attached.apply(layer, *part, *row) for layer, part, row in zip(mask_logits, parts, rows, strict=True)]
+    return tuple(torch.cat(attached, 1))
 
 
-class _DenseFocalDice(torch.autograd.Function):
+class _Attached(torch.autograd.Function):
+    """Ties values, (k, M), to the logits by the gradients of each, (k, M, h, w)."""
+
     @staticmethod
-    def forward(ctx, mask_logits, masks, pairs, valid, alpha, gamma):
-        size = mask_logits.shape[-2:]
-        dtype = torch.float64 if mask_logits.dtype == torch.float64 else torch.float32
-        number = len(pairs.layer)
-        focal, dice = mask_logits.new_empty(2, number, dtype=dtype).unbind()
-        slopes = mask_logits.new_empty(2, number, *size, dtype=dtype)
-        for image, places in pairs.blocks():
-            take = pixel_participation(valid[image], *size)
-            for place in places.split(1):
-                maps = pair_maps(mask_logits, pairs, image, place)
-                target = masks[image][pairs.truth[place]].to(dtype)
-                x = F.interpolate(maps[:, None], target.shape[1:], mode='bilinear', align_corners=False)[:, 0]
-                weight = torch.ones_like(target) if take is None else take.to(dtype)[None]
-                count = weight.sum((1, 2)).clamp(min=1)
-                prob = x.sigmoid()
-                entropy = F.softplus(x) - x * target
-                miss = prob + target - 2 * prob * target
-                a = alpha * target + (1 - alpha) * (1 - target)
-                focal[place] = (a * miss**gamma * entropy * weight).sum((1, 2)) / count
-                slope = a * (
-                    gamma * miss ** (gamma - 1) * (1 - 2 * target) * prob * (1 - prob) * entropy
-                    + miss**gamma * (prob - target)
-                )
-                slope = slope * weight / count
-                value, by = dice_of_sums(
-                    (prob * target * weight).sum((1, 2)), (prob * weight).sum((1, 2)), (target * weight).sum((1, 2))
-                )
-                dice[place] = value if take is None else value * (weight.sum((1, 2)) > 0)
-                slope2 = (by[0][:, None, None] * target + by[1][:, None, None]) * weight * prob * (1 - prob)
-                both = torch.stack((slope, slope2), 0)
-                slopes[:, place] = torch.ops.aten.upsample_bilinear2d_backward(
-                    both, list(target.shape[1:]), [2, len(place), *size], False, None, None
-                )
-        ctx.save_for_backward(slopes)
-        ctx.pairs, ctx.shape, ctx.dtype = pairs, mask_logits.shape, mask_logits.dtype
-        return focal, dice
+    def forward(ctx, logits: Tensor, values: Tensor, slopes: Tensor, *rows: Tensor) -> Tensor:
+        ctx.save_for_backward(slopes, *rows)
+        ctx.shape, ctx.dtype = logits.shape, logits.dtype
+        return values.view_as(values)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_focal, grad_dice):
-        (slopes,) = ctx.saved_tensors
+    def backward(ctx, grad_values: Tensor) -> tuple[Tensor | None, ...]:
+        slopes, *rows = ctx.saved_tensors
         grad = zeros_buffer(ctx.shape, ctx.dtype, slopes.device)
-        both = slopes[0] * grad_focal[:, None, None] + slopes[1] * grad_dice[:, None, None]
-        grad[ctx.pairs.layer, ctx.pairs.image, ctx.pairs.query] = both.to(ctx.dtype)
-        return grad, None, None, None, None, None
+        flat, places = grad.view(-1, *ctx.shape[-2:]), flat_rows(rows, ctx.shape)
+        step = 1 if grad.device.type == 'cpu' else max(len(places), 1)
+        for start in range(0, len(places), step):
+            part = slice(start, start + step)
+            maps = torch.einsum('km,kmhw->mhw', grad_values[:, part], slopes[:, part])
+            flat.index_copy_(0, places[part], maps.to(ctx.dtype))
+        return grad, None, None, *(None for _ in rows)
+
+
+@torch.no_grad()
+def focal_dice_slopes(
+    mask_logits: MaskLogits,
+    masks: Sequence[Tensor],
+    pairs: MaskPairs,
+    valid: Sequence[Tensor | None],
+    alpha: float,
+    gamma: float,
+    with_grad: bool = True,
+) -> FocalDice:
+    """Computes what ``dense_focal_dice`` returns, and its gradients; takes what it takes.
+
+    1. For each pair and block of rows: upsample the logits, compute the sums of the losses and the fields that their
+       gradients are made of, and bring these to low resolution.
+    2. From the sums over the mask: the losses and their gradients.
+    """
+    layers = mask_logits if isinstance(mask_logits, Tensor) else mask_logits[0]
+    size, device = layers.shape[-2:], layers.device
+    dtype = torch.float64 if layers.dtype == torch.float64 else torch.float32
+    values = torch.zeros(2, len(pairs.layer), dtype=dtype, device=device)
+    slopes = empty_buffer((2, len(pairs.layer), *size), dtype, device) if with_grad else None
+    resizers: dict[tuple, Resizer] = {}
+    left_out = [None if pixels is None else _left_out(pixels, *size) for pixels in valid]
+    for image, places in _few_pairs(pairs, masks):
+        shape = tuple(masks[image].shape[1:])
+        if shape not in resizers:
+            resizers[shape] = Resizer(size, shape, dtype, device)
+        maps = pair_maps(mask_logits, pairs, image, places)
+        sums, fields = _sums_and_fields(  # step 1
+            maps, masks[image], pairs.truth[places], left_out[image], resizers[shape], (alpha, gamma), with_grad
+        )
+        counted = shape[0] * shape[1] if left_out[image] is None else (~left_out[image]).sum()
+        focal, both, prob, target = sums
+        dice, by = dice_of_sums(both, prob, target)  # step 2
+        if left_out[image] is not None:
+            dice, counted = dice * (counted > 0), counted.clamp(min=1)
+        values[:, places] = torch.stack((focal / counted, dice))
+        if with_grad:
+            by_target, by_prob = by[:, :, None, None]
+            grad_dice = fields[1].mul_(by_prob).addcmul_(fields[2], by_target)
+            slopes[:, places] = torch.stack((fields[0] / counted, grad_dice))
+    return FocalDice(values, slopes)
+
+
+def _few_pairs(pairs: MaskPairs, masks: Sequence[Tensor]) -> Iterator[tuple[int, Tensor]]:
+    """Yields an image and the places of so many of its pairs as are worked on together: on the CPU one."""
+    for image, places in pairs.blocks():
+        number = 1 if places.device.type == 'cpu' else max(1, _BLOCK // max(masks[image][0].numel(), 1))
+        yield from ((image, part) for part in places.split(number))
+
+
+def pixel_participation(valid: Tensor, height: int, width: int) -> Tensor:
+    """Tells which pixels take part, bool (H, W): not ignored, nor upsampled from an ignored logit.
+
+    Args:
+        valid: bool (H, W), False for ignored pixels.
+        height: Of the logits.
+        width: Of the logits.
+    """
+    cells = ignored_logits(valid, height, width)[None, None].float()
+    touched = F.interpolate(cells, valid.shape, mode='bilinear', align_corners=False)[0, 0]
+    return valid.bool() & (touched == 0)
+
+
+def _left_out(valid: Tensor, height: int, width: int) -> Tensor | None:
+    """Tells which pixels take no part, bool (H, W); None if it is known that all do."""
+    left_out = ~pixel_participation(valid, height, width)
+    return None if left_out.device.type == 'cpu' and not left_out.any() else left_out
+
+
+def _sums_and_fields(
+    maps: Tensor,
+    masks: Tensor,
+    truth: Tensor,
+    left_out: Tensor | None,
+    resizer: Resizer,
+    settings: tuple[float, float],
+    with_grad: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Computes the sums over each pair's mask and the fields of its gradients.
+
+    Args:
+        maps: Logits, (n, h, w).
+        masks: All masks of the image, (G, H, W).
+        truth: int64 (n,), which mask each pair is for.
+        left_out: bool (H, W), True for pixels that take no part, or None.
+        resizer: From (h, w) to (H, W).
+        settings: alpha and gamma.
+        with_grad: Whether the fields are wanted.
+
+    Returns:
+        Sums (4, n): of the focal loss, p t, p and t; and low-resolution fields (3, n, h, w): the gradient of the
+        focal loss's sum, q and q t; or None.
+    """
+    if resizer.on_cpu:
+        masks, pick = masks[int(truth)][None], None
+    else:
+        pick = truth
+    wide, sums, total = resizer.widen(maps), maps.new_zeros(4, len(maps)), None
+    binary = not masks.is_floating_point()
+    for number, block in enumerate(resizer.blocks):
+        logits = resizer.rows(wide, number)
+        target = masks[:, block] if pick is None else masks[pick, block]
+        target = (target != 0 if binary and target.dtype != torch.bool else target).to(maps.dtype)
+        if left_out is not None:
+            logits, target = logits.masked_fill_(left_out[block], LEFT_OUT), target.masked_fill(left_out[block], 0)
+        formula = binary_focal_dice if binary else soft_focal_dice
+        part, fields = formula(logits, target, *settings, with_grad)
+        sums += part
+        if with_grad:
+            total = resizer.add_rows(total, fields, number)
+    return sums, resizer.narrow(total) if with_grad else None

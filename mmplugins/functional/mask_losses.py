@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+_LEAST = -80.0  # below it float32 cannot hold the sigmoid
+
 
 def bce_dice(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Computes the binary cross entropy and the dice loss of each row.
@@ -85,3 +87,79 @@ def dice_of_sums(both: Tensor, prob: Tensor, target: Tensor) -> tuple[Tensor, Te
     denominator = prob + target + 1
     ratio = (2 * both + 1) / denominator
     return 1 - ratio, torch.stack((-2 / denominator, ratio / denominator))
+
+
+def binary_focal_dice(
+    logits: Tensor, target: Tensor, alpha: float, gamma: float, with_grad: bool = True
+) -> tuple[Tensor, list[Tensor]]:
+    """Computes the sums that the focal and dice loss of masks are made of, and the fields of their gradients.
+
+    For a target of 0 and 1 the focal loss takes the probability r of the true class and m = 1 - r alone: it is
+    -a m^gamma log(r), and its derivative to the logit (1 - alpha - t) m^gamma (m - gamma r log(r)).
+
+    Args:
+        logits: float32 or float64, shape (n, R, W).
+        target: Same dtype, 0 or 1, shape (n, R, W).
+        alpha: Weight of the foreground.
+        gamma: Exponent.
+        with_grad: Whether the fields are wanted.
+
+    Returns:
+        Sums of the focal loss, p t, p and t, (4, n); and three fields (n, R, W): the derivative of the focal loss's
+        sum, q = p (1 - p), and q t.
+    """
+    signed = torch.addcmul(logits, logits, target, value=-2).neg_()  # positive where the prediction is right
+    right = signed.sigmoid()
+    if logits.device.type == 'cpu' and (not signed.numel() or float(signed.amin()) > _LEAST):
+        log = right.log()
+    else:
+        log = F.logsigmoid(signed)
+    miss = 1 - right
+    power = _power(miss, gamma)
+    loss = log.mul_(power)  # without -a
+    total, both, number = _sum(miss), _dot(miss, target), _sum(target)
+    focal = (alpha - 1) * _sum(loss) + (1 - 2 * alpha) * _dot(loss, target)
+    sums = torch.stack((focal, number - both, total + number - 2 * both, number))
+    if not with_grad:
+        return sums, []
+    slope = (power * miss).addcmul_(loss, right, value=-gamma).mul_(1 - alpha - target)
+    spread = miss.mul_(right)
+    return sums, [slope, spread, spread * target]
+
+
+def soft_focal_dice(
+    logits: Tensor, target: Tensor, alpha: float, gamma: float, with_grad: bool = True
+) -> tuple[Tensor, list[Tensor]]:
+    """Computes what ``binary_focal_dice`` does, for a target anywhere in [0, 1]."""
+    prob = logits.sigmoid()
+    entropy = F.softplus(logits).addcmul_(logits, target, value=-1)
+    both = prob * target
+    miss = (prob + target).sub_(both, alpha=2)
+    weight = target * (2 * alpha - 1) + (1 - alpha)
+    power = weight * _power(miss, gamma)
+    sums = torch.stack((_dot(power, entropy), _sum(both), _sum(prob), _sum(target)))
+    if not with_grad:
+        return sums, []
+    spread = torch.addcmul(prob, prob, prob, value=-1)
+    spread_target = spread * target
+    slope = (spread - 2 * spread_target).mul_(entropy).mul_(weight)
+    # gamma m^(gamma - 1); at m = 0, where gamma < 1 makes it infinite, the entropy vanishes faster
+    slope.mul_(gamma * _power(miss.clamp_(min=torch.finfo(miss.dtype).tiny), gamma - 1))
+    return sums, [slope.addcmul_(power, prob - target), spread, spread_target]
+
+
+def _power(base: Tensor, exponent: float) -> Tensor:
+    """Raises to a power; 1 and 2, the usual ones, are quick."""
+    if exponent == 1:
+        return base
+    return base * base if exponent == 2 else base.pow(exponent)
+
+
+def _sum(x: Tensor) -> Tensor:
+    """Sums each map, (n, R, W), to (n,)."""
+    return x.sum((1, 2))
+
+
+def _dot(x: Tensor, y: Tensor) -> Tensor:
+    """Sums the products of two maps, (n, R, W), to (n,)."""
+    return torch.linalg.vecdot(x.flatten(1), y.flatten(1))

@@ -21,6 +21,7 @@ from .matches import upload
 from .points import Participation
 
 MaskLogits = Tensor | Sequence[Tensor]  # (L, B, Q, h, w), or L tensors (B, Q, h, w)
+LEFT_OUT = -1e4  # logit of what takes no part: certain background, also in half precision
 _CPU_PAIRS = 4  # pairs that are worked on together on the CPU, so that what is made of them stays in the cache
 
 

@@ -120,7 +120,7 @@ class _SampledLogits(torch.autograd.Function):
     def backward(ctx, grad_values: Tensor) -> tuple[Tensor | None, ...]:
         points, *rows = ctx.saved_tensors
         grad = zeros_buffer(ctx.shape, ctx.dtype, grad_values.device)
-        flat, places = grad.view(-1, *ctx.shape[-2:]), _flat_rows(rows, ctx.shape)
+        flat, places = grad.view(-1, *ctx.shape[-2:]), flat_rows(rows, ctx.shape)
         step = _CPU_ROWS if grad.device.type == 'cpu' else max(len(points), 1)
         for start in range(0, len(points), step):
             part = slice(start, start + step)
@@ -132,7 +132,7 @@ class _SampledLogits(torch.autograd.Function):
         return grad, None, None, *(None for _ in rows)
 
 
-def _flat_rows(rows: Sequence[Tensor], shape: Sequence[int]) -> Tensor | None:
+def flat_rows(rows: Sequence[Tensor], shape: Sequence[int]) -> Tensor | None:
     """Joins indices into the axes before h, w into one into their product; None if there are none."""
     if not rows:
         return None

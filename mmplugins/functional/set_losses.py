@@ -10,8 +10,8 @@ layers. ``matches`` is made by ``pack_matches``.
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from .boxes import aligned_overlap, cxcywh_to_xyxy
 from .matches import Matches
@@ -47,12 +47,32 @@ def classification_loss(
     Returns:
         (L,); attached to the logits.
     """
-    layers = logits.shape[0]
-    loss = F.cross_entropy(logits.flatten(0, 2), classes.flatten(), class_weight, reduction='none')
+    weight = class_weight[classes]  # (L, B, Q)
+    loss = _CrossEntropy.apply(logits, classes.unsqueeze(-1), weight.unsqueeze(-1))  # (L, B, Q, 1)
     if avg_factor is None:
-        avg_factor = class_weight[classes].view(layers, -1).sum(1)
+        avg_factor = weight.flatten(1).sum(1)
         avg_factor = avg_factor.masked_fill(avg_factor == 0, 1)
-    return loss.view(layers, -1).sum(1) / avg_factor
+    return loss.flatten(1).sum(1) / avg_factor
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Weighted cross entropy of each row of logits, with a third less memory in the backward pass than torch's.
+
+    The gradient of a row is weight * (softmax - one-hot), made in one buffer; torch's operators make two.
+    """
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, classes: Tensor, weight: Tensor) -> Tensor:
+        log_prob = logits.log_softmax(-1)
+        ctx.save_for_backward(log_prob, classes, weight)
+        return -weight * log_prob.gather(-1, classes)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        log_prob, classes, weight = ctx.saved_tensors
+        scale = grad * weight
+        return log_prob.exp().mul_(scale).scatter_add_(-1, classes, -scale), None, None
 
 
 def box_losses(

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmplugins.functional.dense_masks import dense_focal_dice
+from mmplugins.functional.dense_masks import dense_focal_dice, pixel_participation
 from mmplugins.functional.mask_pairs import MaskLogits, MaskPairs, check_masks
 from mmplugins.registry import MODELS
 
-from .mask_loss import BaseMaskLoss, Losses, check_logits, check_valid, mean_over
+from .mask_loss import BaseMaskLoss, Losses, call_loss_dice, check_logits, check_valid, mean_over
 
 
 @MODELS.register_module()
@@ -56,6 +56,8 @@ class DenseMaskLoss(BaseMaskLoss):
         {'loss_mask': 0.1083, 'loss_dice': 0.6665}
     """
 
+    same_mask = ('FocalLoss', {'use_sigmoid': True, 'activated': False, 'reduction': 'mean'})
+
     def __init__(
         self,
         alpha: float = 0.25,
@@ -64,6 +66,8 @@ class DenseMaskLoss(BaseMaskLoss):
         loss_dice: dict | nn.Module | None = None,
     ) -> None:
         super().__init__(loss_mask, loss_dice)
+        if loss_mask is not None and self.mask_weight is not None:
+            alpha, gamma = self.loss_mask.alpha, self.loss_mask.gamma
         if not 0 <= alpha <= 1:
             raise ValueError(f'alpha is the share of the foreground, 0 to 1, got {alpha}; 0.25 is usual')
         if gamma < 0:
@@ -139,11 +143,61 @@ class DenseMaskLoss(BaseMaskLoss):
         valid: Sequence[Tensor | None],
     ) -> Losses:
         """Computes both losses of every layer, (L,) each; see ``layer_losses``."""
-        focal, dice = dense_focal_dice(mask_logits, masks, pairs, valid, self.alpha, self.gamma)
+        losses = [None, None]
+        if self.mask_weight is not None or self.dice_weight is not None:
+            values = dense_focal_dice(mask_logits, masks, pairs, valid, self.alpha, self.gamma)
+            losses = [
+                torch.stack([mean_over(part, avg_factor) for part in value.split(pairs.per_layer)]) for value in values
+            ]
+        called = [None, None]
+        if self.mask_weight is None or self.dice_weight is None:
+            called = self._call_losses(mask_logits, masks, pairs, avg_factor, valid)
+        weights = (self.mask_weight, self.dice_weight)
         return tuple(
-            torch.stack([mean_over(part, avg_factor) for part in value.split(pairs.per_layer)])
-            for value in (focal, dice)
+            theirs if weight is None else weight * ours
+            for ours, theirs, weight in zip(losses, called, weights, strict=True)
         )
+
+    def _call_losses(
+        self,
+        mask_logits: MaskLogits,
+        masks: Sequence[Tensor],
+        pairs: MaskPairs,
+        avg_factor: Tensor | float,
+        valid: Sequence[Tensor | None],
+    ) -> Sequence[Tensor | None]:
+        """Computes the losses given as configs, (L,) each, layer by layer on upsampled logits, as mmdet's head does."""
+        found, start = [], 0
+        for layer, counts in enumerate(pairs.counts):
+            parts = []
+            for image, count in enumerate(counts):
+                query, truth = pairs.query[start : start + count], pairs.truth[start : start + count]
+                if count:
+                    parts.append(_upsampled(mask_logits[layer][image, query], masks[image][truth].long(), valid[image]))
+                start += count
+            if not parts:
+                found.append([mask_logits[layer][:0].sum()] * 2)
+                continue
+            logits, target, weight = (torch.cat(part) for part in zip(*parts, strict=True))
+            found.append(self._call_layer(logits, target, None if set(valid) == {None} else weight, avg_factor))
+        return [None if None in values else torch.stack(values) for values in zip(*found, strict=True)]
+
+    def _call_layer(
+        self, logits: Tensor, target: Tensor, weight: Tensor | None, avg_factor: Tensor | float
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Calls the losses given as configs with logits, int64 targets and weights, (M, H, W) each."""
+        loss_mask = loss_dice = None
+        if self.mask_weight is None:
+            factor, elements = avg_factor * target[0].numel(), logits.reshape(-1, 1)
+            classes = 1 - target.flatten()  # the foreground is class 0
+            if weight is None:
+                loss_mask = self.loss_mask(elements, classes, avg_factor=factor)
+            else:
+                weight = weight * (target[0].numel() / weight.sum((1, 2), keepdim=True).clamp(min=1))
+                loss_mask = self.loss_mask(elements, classes, weight.flatten(), avg_factor=factor)
+        if self.dice_weight is None:
+            loss_dice = call_loss_dice(self.loss_dice, logits, target, weight, avg_factor)
+        return loss_mask, loss_dice
 
     def extra_repr(self) -> str:
         """Shows the settings in ``print(model)``."""
@@ -157,3 +211,12 @@ def nearest(maps: Tensor, size: Sequence[int]) -> Tensor:
         for old, new in zip(maps.shape[1:], size, strict=True)
     )
     return maps[:, rows[:, None], columns]
+
+
+def _upsampled(logits: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Gives logits at the size of the masks, the masks, and 1 for pixels that take part; each (m, H, W)."""
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    full = F.interpolate(logits[:, None].to(dtype), target.shape[1:], mode='bilinear', align_corners=False)[:, 0]
+    if valid is None:
+        return full, target, torch.ones_like(full)
+    return full, target, pixel_participation(valid, *logits.shape[1:]).to(dtype).expand_as(full)

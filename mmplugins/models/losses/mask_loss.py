@@ -7,27 +7,47 @@ import torch
 from torch import Tensor, nn
 
 from mmplugins.functional.deferred import DeferredReads
-from mmplugins.functional.mask_pairs import MaskLogits, MaskPairs, check_mask_values, check_masks, join_pairs
+from mmplugins.functional.mask_pairs import (
+    LEFT_OUT,
+    MaskLogits,
+    MaskPairs,
+    check_mask_values,
+    check_masks,
+    join_pairs,
+)
 from mmplugins.registry import MODELS
 
 from .base import check_floating
 
 Losses = tuple[Tensor, Tensor]
-LEFT_OUT = -1e4  # a logit whose sigmoid is 0, also in half precision
 
 
 class BaseMaskLoss(nn.Module, metaclass=ABCMeta):
     """Base class of the losses between mask logits and ground-truth masks.
 
+    Losses of mmdet that the built-in ones equal up to ``loss_weight`` are not called: the built-in ones are faster.
+
     Args:
         loss_mask: A registered loss's config, or a module, instead of the built-in one; called as mmdet's heads do.
         loss_dice: Likewise.
+
+    Attributes:
+        mask_weight: Factor of the built-in loss instead of ``loss_mask``; None: ``loss_mask`` is called.
+        dice_weight: Likewise.
     """
+
+    same_mask: tuple[str, dict] = ('', {})  # type of mmdet and settings under which it is the built-in loss
+    same_dice = (
+        'DiceLoss',
+        {'use_sigmoid': True, 'activate': True, 'reduction': 'mean', 'naive_dice': True, 'eps': 1.0},
+    )
 
     def __init__(self, loss_mask: dict | nn.Module | None = None, loss_dice: dict | nn.Module | None = None) -> None:
         super().__init__()
         self.loss_mask = MODELS.build(loss_mask) if isinstance(loss_mask, dict) else loss_mask
         self.loss_dice = MODELS.build(loss_dice) if isinstance(loss_dice, dict) else loss_dice
+        self.mask_weight = built_in_weight(self.loss_mask, *self.same_mask)
+        self.dice_weight = built_in_weight(self.loss_dice, *self.same_dice)
         self._reads = DeferredReads()
 
     def single_layer(
@@ -116,6 +136,23 @@ class BaseMaskLoss(nn.Module, metaclass=ABCMeta):
         if not mode:
             self._reads.flush()
         return super().train(mode)
+
+
+def built_in_weight(loss: nn.Module | None, name: str, settings: dict) -> float | None:
+    """Gives the factor with which the built-in loss equals a given one, or None if it does not.
+
+    Args:
+        loss: A module; None is the built-in loss itself.
+        name: Type of mmdet that can be equal.
+        settings: Attributes that it must have.
+    """
+    if loss is None:
+        return 1.0
+    if type(loss).__name__ != name or not type(loss).__module__.startswith('mmdet.models.losses.'):
+        return None
+    missing = object()
+    same = all(getattr(loss, key, missing) == value for key, value in settings.items())
+    return float(loss.loss_weight) if same else None
 
 
 def mean_over(value: Tensor, avg_factor: Tensor | float) -> Tensor:

@@ -72,6 +72,11 @@ class PointSampledMaskLoss(BaseMaskLoss):
         0.6931
     """
 
+    same_mask = (
+        'CrossEntropyLoss',
+        {'use_sigmoid': True, 'use_mask': False, 'reduction': 'mean', 'class_weight': None, 'ignore_index': None},
+    )
+
     def __init__(
         self,
         num_points: int = 12544,
@@ -237,8 +242,8 @@ class PointSampledMaskLoss(BaseMaskLoss):
         shapes = [tuple(points.shape) for points in point_coords]
         if [shape[0] for shape in shapes] != pairs.per_layer or any(shape[2:] != (2,) for shape in shapes):
             raise ValueError(
-                f'expected point_coords (M, P, 2) for each layer, with M of {pairs.per_layer}, a row for each pair, got '
-                f'{shapes}'
+                f'expected point_coords (M, P, 2) for each layer, with M of {pairs.per_layer}, a row for each pair, '
+                f'got {shapes}'
             )
         return torch.cat(list(point_coords))
 
@@ -254,13 +259,16 @@ class PointSampledMaskLoss(BaseMaskLoss):
         Returns:
             Two scalars.
         """
-        if self.loss_mask is None or self.loss_dice is None:
-            entropy, dice = bce_dice(logits, target, weight)
         arguments = (logits, target, weight, avg_factor)
-        return (
-            mean_over(entropy, avg_factor) if self.loss_mask is None else call_loss_mask(self.loss_mask, *arguments),
-            mean_over(dice, avg_factor) if self.loss_dice is None else call_loss_dice(self.loss_dice, *arguments),
-        )
+        if self.mask_weight is not None or self.dice_weight is not None:
+            entropy, dice = bce_dice(logits, target, weight)
+        if self.mask_weight is None:
+            loss_mask = call_loss_mask(self.loss_mask, *arguments)
+        else:
+            loss_mask = self.mask_weight * mean_over(entropy, avg_factor)
+        if self.dice_weight is None:
+            return loss_mask, call_loss_dice(self.loss_dice, *arguments)
+        return loss_mask, self.dice_weight * mean_over(dice, avg_factor)
 
     def extra_repr(self) -> str:
         """Shows the settings in ``print(model)``."""
