@@ -1,7 +1,6 @@
 # Mask2Former for semantic segmentation with a ResNet-50 as released: as mask2former_r50.py, in mmsegmentation's
 # EncoderDecoder, where every class of an image is one object.
 num_classes = 150
-crop_size = (512, 512)
 feat_channels = 256
 
 position = dict(num_feats=feat_channels // 2, normalize=True)
@@ -20,7 +19,7 @@ model = dict(
         bgr_to_rgb=True,
         pad_val=0,
         seg_pad_val=255,
-        size=crop_size,
+        size=(512, 512),  # of the crops
         test_cfg=dict(size_divisor=32),
     ),
     backbone=dict(

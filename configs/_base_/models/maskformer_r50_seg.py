@@ -1,7 +1,6 @@
 # MaskFormer for semantic segmentation with a ResNet-50 as released, in mmsegmentation's EncoderDecoder: the transformer
 # decoder reads the backbone's last stage, and the pixel decoder is a feature pyramid without attention.
 num_classes = 150
-crop_size = (512, 512)
 feat_channels = 256
 
 position = dict(num_feats=feat_channels // 2, normalize=True)
@@ -29,7 +28,7 @@ model = dict(
         bgr_to_rgb=True,
         pad_val=0,
         seg_pad_val=255,
-        size=crop_size,
+        size=(512, 512),  # of the crops
     ),
     backbone=dict(
         type='ResNet',
