@@ -2,8 +2,8 @@
 
 A converter writes its table with ``rule``; ``key_table`` spells it out into one released name for each of our names,
 so that a tensor that the table does not know, and one that a checkpoint lacks, are told by name in both directions.
-Values change in two declared ways only: ``constants`` are tensors of ours that the released model lacks, and
-``selections`` keep some rows of a tensor.
+Values change in three declared ways only: ``constants`` are tensors of ours that the released model lacks, ``extras``
+are those of the released model that ours lacks, and ``selections`` keep some rows of a tensor.
 """
 
 import sys
@@ -111,12 +111,20 @@ def key_table(*rules: KeyPairs) -> dict[str, str]:
     return dict(pairs)
 
 
+def batch_counters(table: Mapping[str, str]) -> dict[str, Tensor]:
+    """Gives our batch norms' counters, 0, by name: constants where the released batch norms are frozen."""
+    suffix = '.running_var'
+    norms = [name.removesuffix(suffix) for name in table.values() if name.endswith(suffix)]
+    return {f'{norm}.num_batches_tracked': torch.tensor(0) for norm in norms}
+
+
 def rename_tensors(
     state: Mapping[str, Tensor],
     table: Mapping[str, str],
     reverse: bool = False,
     constants: Mapping[str, Tensor] | None = None,
     selections: Mapping[str, Selection] | None = None,
+    extras: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Renames the tensors of a state dict.
 
@@ -127,18 +135,20 @@ def rename_tensors(
         constants: Tensors by our names that the released model lacks: added as they are, taken off in reverse. A
             checkpoint of ours that has none of them is taken too.
         selections: By our names, the rows that ours keeps of a released tensor.
+        extras: Tensors by released names that our model lacks: taken off where they are, added in reverse as they
+            are given here.
 
     Returns:
-        The tensors by their new names, in the table's order, constants last.
+        The tensors by their new names, in the table's order, constants or extras last.
 
     Raises:
         ConversionError: The state dict has names that the table lacks, or lacks names that the table has, and lists
             them; or a tensor to select from has another number of rows.
     """
-    constants, selections = constants or {}, selections or {}
+    constants, selections, extras = constants or {}, selections or {}, extras or {}
     names = {ours: theirs for theirs, ours in table.items()} if reverse else table
-    known = names.keys() | (constants.keys() if reverse else ())
-    required = known if any(name in state for name in constants) else names.keys()
+    known = names.keys() | (constants if reverse else extras).keys()
+    required = known if reverse and any(name in state for name in constants) else names.keys()
     problems = []
     for what, keys in (('not in the table', state.keys() - known), ('missing', required - state.keys())):
         if keys:
@@ -150,7 +160,7 @@ def rename_tensors(
     for ours, selection in selections.items():
         name = names[ours] if reverse else ours
         renamed[name] = selection.apply(name, renamed[name], reverse)
-    return renamed if reverse else renamed | dict(constants)
+    return renamed | dict(extras if reverse else constants)
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -173,6 +183,7 @@ def run_converter(
     argv: Sequence[str] | None = None,
     flags: Mapping[str, str] | None = None,
     released_key: str | None = None,
+    read: Callable[[str], dict[str, Tensor]] = read_tensors,
 ) -> None:
     """Runs a converter's command line: ``SRC DST [--reverse]``.
 
@@ -183,6 +194,7 @@ def run_converter(
         argv: Arguments; None: the program's own.
         flags: Help text of each further flag of the converter.
         released_key: Where a released file keeps its tensors; None: the file is the state dict itself.
+        read: Reads the tensors of a file, released or ours.
     """
     parser = ArgumentParser(description=description)
     parser.add_argument('src', metavar='SRC', help='checkpoint to read')
@@ -192,7 +204,7 @@ def run_converter(
         parser.add_argument(flag, action='store_true', help=text)
     args = parser.parse_args(argv)
     try:
-        state = read_tensors(args.src)
+        state = read(args.src)
         state = convert(state, args) if callable(convert) else rename_tensors(state, convert, args.reverse)
     except (ConversionError, FileNotFoundError) as error:
         sys.exit(f'{parser.prog}: error: {args.src}: {error}')

@@ -118,6 +118,12 @@ def join_objects(
     return Objects(labels, boxes, [len(target['labels']) for target in targets])
 
 
+def valid_maps(targets: Sequence[Mapping[str, Tensor]]) -> list[Tensor | None] | None:
+    """Gives the maps of the pixels that take part, None for an image without one; None if no image has one."""
+    valid = [target.get('valid') for target in targets]
+    return None if all(one is None for one in valid) else valid
+
+
 def check_objects(objects: Objects, num_classes: int, names: Sequence[str], reads: DeferredReads) -> Objects:
     """Checks labels and boxes without waiting for the device.
 

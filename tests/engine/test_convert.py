@@ -3,8 +3,10 @@ import torch
 
 from mmplugins.engine.convert import (
     CONV,
+    NORM,
     ConversionError,
     Selection,
+    batch_counters,
     key_table,
     read_tensors,
     rename_tensors,
@@ -55,6 +57,24 @@ def test_constants_are_added_and_taken_off():
     two = {**constants, 'm': torch.tensor(0)}
     with pytest.raises(ConversionError, match='1 missing:\n  m'):
         rename_tensors(ours, table, True, two)
+
+
+def test_extras_are_taken_off_and_added():
+    table = key_table(rule('a', 'x'))
+    extras = {'weights': torch.ones(2)}
+    for state in ({'a': torch.zeros(1), 'weights': torch.rand(5)}, {'a': torch.zeros(1)}):
+        assert list(rename_tensors(state, table, extras=extras)) == ['x']
+    back = rename_tensors({'x': torch.zeros(1)}, table, reverse=True, extras=extras)
+    assert list(back) == ['a', 'weights']
+    assert torch.equal(back['weights'], torch.ones(2))
+    with pytest.raises(ConversionError, match='1 not in the table:\n  weights'):
+        rename_tensors({'x': torch.zeros(1), 'weights': torch.ones(2)}, table, reverse=True, extras=extras)
+
+
+def test_batch_counters():
+    table = key_table(rule('a', 'n.1', NORM), rule('b', 'm', CONV))
+    assert list(batch_counters(table)) == ['n.1.num_batches_tracked']
+    assert batch_counters(table)['n.1.num_batches_tracked'].dtype == torch.int64
 
 
 def test_a_selection_keeps_rows_and_puts_them_back():

@@ -9,6 +9,8 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
+from mmplugins.functional.panoptic import segment_ids
+from mmplugins.hosts import problem_with
 from mmplugins.registry import DATASETS
 
 ROOT = Path(__file__).parents[2]
@@ -112,6 +114,187 @@ def test_camouflage(tmp_path):
 
     assert make(out, '--train', '1', '--val', '1', '--overwrite').returncode == 0
     assert not (out / 'train').exists()
+
+
+def scenes(split, count):
+    """Renderings of the scenes of a split, as the tool draws them."""
+    sys.path.insert(0, str(TOOL.parent))
+    try:
+        from make_sample_data import scenes_of_split
+        from sample_scenes import render
+    finally:
+        sys.path.pop(0)
+    return [render(scene) for _, scene in scenes_of_split(0, split, count, (96, 128))]
+
+
+def made_with(kind, folder, train, val):
+    done = make(folder, '--kind', kind, '--train', str(train), '--val', str(val))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def decoded(run_lengths):
+    """Mask of COCO's run lengths, (H, W)."""
+    height, width = run_lengths['size']
+    values = np.arange(len(run_lengths['counts'])) % 2 == 1
+    return np.repeat(values, run_lengths['counts']).reshape(width, height).T
+
+
+@pytest.fixture(scope='module')
+def instances(tmp_path_factory):
+    return made_with('instance', tmp_path_factory.mktemp('sample') / 'instance', 5, 8)
+
+
+@pytest.fixture(scope='module')
+def panoptic(tmp_path_factory):
+    return made_with('panoptic', tmp_path_factory.mktemp('sample') / 'panoptic', 1, 8)
+
+
+def test_instances_are_the_scenes(instances):
+    content = json.loads((instances / 'annotations/instances_val.json').read_text())
+    assert [category['id'] for category in content['categories']] == list(range(1, 8))
+    assert [category['name'] for category in content['categories']][-1] == 'pole'
+    names = {category['id']: category['name'] for category in content['categories']}
+    crowds = 0
+    for number, rendering in enumerate(scenes('val', 8), start=1):
+        entries = [entry for entry in content['annotations'] if entry['image_id'] == number]
+        crowds += sum(entry['iscrowd'] for entry in entries)
+        expected = {}  # what is seen of each class
+        for thing, mask in zip(rendering.things, rendering.masks, strict=True):
+            expected.setdefault(thing.class_name, []).extend([mask] if mask.any() else [])
+        for entry in entries:
+            mask = decoded(entry['segmentation'])
+            masks = expected[names[entry['category_id']]]
+            if entry['iscrowd']:
+                assert number % 3 == 0
+                masks[:] = [np.any(masks, axis=0)]
+            index = next(i for i, other in enumerate(masks) if np.array_equal(mask, other))
+            masks.pop(index)
+            assert entry['area'] == mask.sum()
+            left, top, width, height = entry['bbox']
+            assert mask[top : top + height, left : left + width].sum() == mask.sum()
+            assert mask[top].any()
+            assert mask[top + height - 1].any()
+            assert mask[:, left].any()
+            assert mask[:, left + width - 1].any()
+        assert not any(expected.values())
+    assert crowds > 0
+    assert len({entry['id'] for entry in content['annotations']}) == len(content['annotations'])
+
+
+def test_panoptic_images_are_the_scenes(panoptic):
+    content = json.loads((panoptic / 'annotations/panoptic_val.json').read_text())
+    config = Config.fromfile(ROOT / 'configs/_base_/datasets/sample-panoptic_96x128.py')
+    assert tuple(category['name'] for category in content['categories']) == config.metainfo.classes
+    assert [category['isthing'] for category in content['categories']] == [1] * 7 + [0]
+    assert [tuple(category['color']) for category in content['categories']] == config.metainfo.palette
+    names = {category['id']: category['name'] for category in content['categories']}
+    for rendering, annotation in zip(scenes('val', 8), content['annotations'], strict=True):
+        ids = segment_ids(np.array(Image.open(panoptic / 'annotations/panoptic_val' / annotation['file_name'])))
+        assert np.array_equal(ids == 0, rendering.unlabelled)
+        semantic = np.full(ids.shape, 255)
+        for segment in annotation['segments_info']:
+            semantic[ids == segment['id']] = list(config.metainfo.classes).index(names[segment['category_id']])
+            assert segment['area'] == (ids == segment['id']).sum() > 0
+        order = [7, *range(7)]  # the background comes first in the scene's labels
+        expected = np.array([*order, *range(8, 255), 255])[rendering.semantic]
+        assert np.array_equal(semantic, expected)
+        things = [
+            segment['id'] for segment in annotation['segments_info'] if names[segment['category_id']] != 'background'
+        ]
+        if not any(segment['iscrowd'] for segment in annotation['segments_info']):
+            seen = rendering.masks & ~rendering.unlabelled
+            seen = [mask for mask in seen if mask.any()]
+            assert len(things) == len(seen)
+            assert all(any(np.array_equal(ids == one, mask) for mask in seen) for one in things)
+
+
+def toolbox():
+    if problem := problem_with('mmdet'):
+        pytest.skip(f'mmdet is needed: {problem}')
+    from mmengine.registry import init_default_scope
+
+    init_default_scope('mmdet')
+
+
+def pipeline_without_resize(config):
+    return [step for step in config.test_pipeline if step.type != 'Resize']
+
+
+def test_instances_load_and_measure_1(instances):
+    """mmdet reads the annotations; their masks as predictions have an average precision of 1."""
+    toolbox()
+    import torch
+    from mmengine.registry import DATASETS, METRICS
+
+    config = Config.fromfile(ROOT / 'configs/_base_/datasets/coco-instance_1024x1024.py')
+    classes = Config.fromfile(ROOT / 'configs/_base_/datasets/sample-panoptic_96x128.py').metainfo.classes[:7]
+    data = dict(
+        data_root=str(instances), ann_file='annotations/instances_val.json', data_prefix=dict(img='images/val/')
+    )
+    dataset = DATASETS.build(
+        dict(
+            type='CocoDataset',
+            **data,
+            metainfo=dict(classes=classes),
+            pipeline=pipeline_without_resize(config),
+            test_mode=True,
+        )
+    )
+    assert len(dataset) == 8
+    metric = METRICS.build(dict(type='CocoMetric', metric=['bbox', 'segm'], ann_file=str(instances / data['ann_file'])))
+    metric.dataset_meta = dataset.metainfo
+    crowds = 0
+    for item, rendering in zip(dataset, scenes('val', 8), strict=True):
+        assert np.array_equal(item['inputs'].numpy()[::-1], rendering.image.transpose(2, 0, 1))
+        sample = item['data_samples']
+        truth = sample.gt_instances
+        masks = torch.from_numpy(truth.masks.to_ndarray()).bool()
+        seen = {mask.tobytes() for mask in rendering.masks if mask.any()}
+        crowds += len(sample.ignored_instances)
+        assert {mask.numpy().tobytes() for mask in masks} <= seen
+        assert len(sample.ignored_instances) or len(masks) == len(seen)
+        predictions = dict(bboxes=truth.bboxes.tensor, labels=truth.labels, scores=torch.ones(len(masks)), masks=masks)
+        metric.process(None, [dict(img_id=sample.img_id, ori_shape=(96, 128), pred_instances=predictions)])
+    assert crowds > 0
+    values = metric.evaluate(8)
+    assert values['coco/segm_mAP'] == 1
+    assert values['coco/bbox_mAP'] == 1
+
+
+def test_panoptic_images_load_and_measure_100(panoptic):
+    """mmdet's data set reads them with our loader; as predictions they have a panoptic quality of 100."""
+    toolbox()
+    import torch
+    from mmengine.registry import DATASETS, METRICS
+
+    config = Config.fromfile(ROOT / 'configs/_base_/datasets/sample-panoptic_96x128.py')
+    dataset = DATASETS.build({**config.val_dataloader.dataset, 'data_root': str(panoptic)})
+    assert len(dataset) == 8
+    metric = METRICS.build(
+        dict(
+            type='mmplugins.CocoPanopticMetric',
+            ann_file=str(panoptic / 'annotations/panoptic_val.json'),
+            seg_prefix=str(panoptic / 'annotations/panoptic_val'),
+        )
+    )
+    metric.dataset_meta = dataset.metainfo
+    crowds = 0
+    for item in dataset:
+        sample = item['data_samples']
+        semantic = sample.gt_sem_seg.sem_seg[0]
+        assert semantic.dtype == torch.uint8
+        masks = torch.from_numpy(sample.gt_instances.masks.to_ndarray()).bool()
+        assert all(
+            (semantic[mask] == label).all() for mask, label in zip(masks, sample.gt_instances.labels, strict=True)
+        )
+        crowds += int((semantic == 255).sum() > 0.1 * semantic.numel())
+        segments = torch.where(semantic == 255, 8, semantic.int())
+        for number, mask in enumerate(masks, start=1):
+            segments[mask] += 1000 * number
+        metric.process(None, [dict(img_id=sample.img_id, pred_panoptic_seg=dict(sem_seg=segments[None]))])
+    assert crowds > 0  # in one scene of three some shapes are ignored
+    assert set(metric.evaluate(8).values()) == {100.0}
 
 
 @pytest.mark.parametrize(

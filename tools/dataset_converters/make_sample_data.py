@@ -2,9 +2,8 @@
 
     python tools/dataset_converters/make_sample_data.py data/sample --train 240 --val 60
 
-A ``--kind`` is a function that writes one sort of annotations of scenes (see ``sample_scenes.py``). A new kind
-(instance, panoptic, video) is one more such function in ``KINDS``: it can go through the objects' masks, or move the
-poses from frame to frame.
+A ``--kind`` is a function that writes one sort of annotations of scenes (see ``sample_scenes.py``). A new kind (video)
+is one more such function in ``KINDS``: it can go through the objects' masks, or move the poses from frame to frame.
 
 Scene i of a split depends on the seed, the split and i alone, so a larger data set begins with the smaller one.
 """
@@ -19,9 +18,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from rich.progress import track
-from sample_scenes import CLASSES, RARE, Scene, draw_scene, render
+from sample_scenes import CLASSES, RARE, Rendering, Scene, draw_scene, render
 
 SPLITS = ('train', 'val')
+STUFF = 'background'  # its category comes after those of the shapes, which are things
+CATEGORIES = {name: i for i, name in enumerate([*(name for name in CLASSES if name != STUFF), STUFF], start=1)}
+CROWDED = 3  # in every so many scenes, shapes of one class are a crowd, annotated as one
 
 
 # Kinds of annotation --------------------------------------------------------------------------------------------------
@@ -70,9 +72,104 @@ def camouflage(scene: Scene) -> Scene:
     return replace(scene, things=tuple(hidden))
 
 
+def write_instance(out: Path, split: str, scenes: Iterator[tuple[str, Scene]]) -> None:
+    """Writes ``images/{split}/*.png`` and ``annotations/instances_{split}.json`` in COCO's format, masks as RLE."""
+    images, annotations = [], []
+    for number, (name, scene) in enumerate(scenes, start=1):
+        rendering = render(scene)
+        save_image(out / 'images' / split / f'{name}.png', rendering.image)
+        images.append(image_entry(number, name, scene))
+        for class_name, mask, crowd in objects(rendering, crowds=number % CROWDED == 0):
+            annotation = dict(id=len(annotations) + 1, image_id=number, segmentation=run_lengths(mask))
+            annotations.append(annotation | segment_entry(class_name, mask, crowd))
+    categories = [category for category in category_entries() if category['isthing']]
+    write_json(out / 'annotations' / f'instances_{split}.json', images, annotations, categories)
+
+
+def write_panoptic(out: Path, split: str, scenes: Iterator[tuple[str, Scene]]) -> None:
+    """Writes ``images/{split}/*.png``, ``annotations/panoptic_{split}/*.png`` and its JSON in COCO's panoptic format.
+
+    Shapes are things, the background is stuff, and the ribbon around visible outlines is void.
+    """
+    images, annotations = [], []
+    for number, (name, scene) in enumerate(scenes, start=1):
+        rendering = render(scene)
+        save_image(out / 'images' / split / f'{name}.png', rendering.image)
+        images.append(image_entry(number, name, scene))
+        segments = [*objects(rendering, crowds=number % CROWDED == 0), (STUFF, ~rendering.masks.any(axis=0), False)]
+        png, entries = np.zeros((scene.height, scene.width, 3), dtype=np.uint8), []
+        for index, (class_name, mask, crowd) in enumerate(segments):
+            mask = mask & ~rendering.unlabelled
+            if not mask.any():
+                continue
+            red, green, blue = CLASSES[class_name]
+            png[mask] = red ^ index, green, blue  # a colour near the class's, another for each segment
+            entries.append(dict(id=(red ^ index) + 256 * green + 65536 * blue) | segment_entry(class_name, mask, crowd))
+        save_image(out / 'annotations' / f'panoptic_{split}' / f'{name}.png', png)
+        annotations.append(dict(image_id=number, file_name=f'{name}.png', segments_info=entries))
+    write_json(out / 'annotations' / f'panoptic_{split}.json', images, annotations, category_entries())
+
+
+def objects(rendering: Rendering, crowds: bool) -> list[tuple[str, np.ndarray, bool]]:
+    """Lists the visible objects of a rendering.
+
+    Args:
+        rendering: The scene as arrays.
+        crowds: Whether shapes of one class are joined to a crowd.
+
+    Returns:
+        Class, mask, bool (H, W), and whether it is a crowd.
+    """
+    names = [thing.class_name for thing in rendering.things]
+    found = []
+    for index, (name, mask) in enumerate(zip(names, rendering.masks, strict=True)):
+        if crowds and names.count(name) > 1:
+            if names.index(name) != index:
+                continue  # it is in the crowd of the first one
+            mask = rendering.masks[[other == name for other in names]].any(axis=0)
+        if mask.any():
+            found.append((name, mask, crowds and names.count(name) > 1))
+    return found
+
+
+def run_lengths(mask: np.ndarray) -> dict:
+    """Gives a mask, bool (H, W), as COCO's run lengths: down the columns, beginning with zeros."""
+    pixels = np.concatenate([[False], mask.T.ravel()])
+    changes = np.flatnonzero(pixels[1:] != pixels[:-1])
+    return dict(size=list(mask.shape), counts=np.diff([0, *changes, mask.size]).tolist())
+
+
+def image_entry(number: int, name: str, scene: Scene) -> dict:
+    """Gives an image's entry in COCO's format."""
+    return dict(id=number, file_name=f'{name}.png', height=scene.height, width=scene.width)
+
+
+def segment_entry(class_name: str, mask: np.ndarray, crowd: bool) -> dict:
+    """Gives what instances and panoptic segments have in common in COCO's format; the mask, bool (H, W), has pixels."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    box = [columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1]
+    return dict(
+        category_id=CATEGORIES[class_name], area=int(mask.sum()), bbox=[int(side) for side in box], iscrowd=int(crowd)
+    )
+
+
+def category_entries() -> list[dict]:
+    """Gives all categories in COCO's panoptic format."""
+    return [dict(id=i, name=name, isthing=int(name != STUFF), color=CLASSES[name]) for name, i in CATEGORIES.items()]
+
+
+def write_json(path: Path, images: list[dict], annotations: list[dict], categories: list[dict]) -> None:
+    """Writes annotations in COCO's format."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = dict(info={}, licenses=[], images=images, annotations=annotations, categories=categories)
+    path.write_text(json.dumps(content) + '\n')
+
+
 KINDS: dict[str, Callable[[Path, str, Iterator[tuple[str, Scene]]], None]] = {
     'semantic': write_semantic,
     'camouflage': write_camouflage,
+    'instance': write_instance,
+    'panoptic': write_panoptic,
 }
 
 

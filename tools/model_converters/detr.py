@@ -19,7 +19,6 @@ The released batch norms are frozen and count no batches; ours have a counter, w
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
 
-import torch
 from torch import Tensor
 
 from mmplugins.engine.convert import (
@@ -27,6 +26,7 @@ from mmplugins.engine.convert import (
     FROZEN_NORM,
     WEIGHT,
     Selection,
+    batch_counters,
     key_table,
     rename_tensors,
     rule,
@@ -95,9 +95,7 @@ COCO = {
 
 def counters(depth: int) -> dict[str, Tensor]:
     """Our batch norms' counters, which the released model lacks, by name."""
-    suffix = '.running_var'
-    norms = [name.removesuffix(suffix) for name in TABLES[depth].values() if name.endswith(suffix)]
-    return {f'{norm}.num_batches_tracked': torch.tensor(0) for norm in norms}
+    return batch_counters(TABLES[depth])
 
 
 def depth_of(names: Iterable[str]) -> int:

@@ -1,14 +1,27 @@
-"""Decode heads for mmseg's segmentors. Without mmseg they are placeholders that say what to install."""
+"""Decode heads for mmseg's segmentors. Without mmseg they are placeholders that say what to install.
+
+``Mask2FormerSegHead`` and ``MaskFormerSegHead`` stand on mmdet's heads too.
+"""
 
 from mmplugins.hosts import placeholder, problem_with
 from mmplugins.registry import MODELS
 
-__all__ = ['FPNSegmentationHead', 'PFNetHead']
+__all__ = ['FPNSegmentationHead', 'Mask2FormerSegHead', 'MaskFormerSegHead', 'PFNetHead']
 
-_PROBLEM = problem_with('mmseg')
+_HOST, _PROBLEM = 'mmseg', problem_with('mmseg')
 if _PROBLEM is None:
     from .fpn_segmentation_head import FPNSegmentationHead
     from .pfnet_head import PFNetHead
+
+    _HOST, _PROBLEM = 'mmdet', problem_with('mmdet')
 else:
-    FPNSegmentationHead = placeholder('FPNSegmentationHead', MODELS, 'mmseg', _PROBLEM)
-    PFNetHead = placeholder('PFNetHead', MODELS, 'mmseg', _PROBLEM)
+    FPNSegmentationHead, PFNetHead = (
+        placeholder(name, MODELS, _HOST, _PROBLEM) for name in ('FPNSegmentationHead', 'PFNetHead')
+    )
+
+if _PROBLEM is None:
+    from .mask_seg_heads import Mask2FormerSegHead, MaskFormerSegHead
+else:
+    Mask2FormerSegHead, MaskFormerSegHead = (
+        placeholder(name, MODELS, _HOST, _PROBLEM) for name in ('Mask2FormerSegHead', 'MaskFormerSegHead')
+    )

@@ -3,10 +3,12 @@
 from mmplugins.hosts import placeholder, problem_with
 from mmplugins.registry import MODELS
 
-__all__ = ['DETRHead']
+__all__ = ['DETRHead', 'Mask2FormerHead', 'MaskFormerHead']
 
 _PROBLEM = problem_with('mmdet')
 if _PROBLEM is None:
     from .detr_head import DETRHead
+    from .mask2former_head import Mask2FormerHead
+    from .maskformer_head import MaskFormerHead
 else:
-    DETRHead = placeholder('DETRHead', MODELS, 'mmdet', _PROBLEM)
+    DETRHead, Mask2FormerHead, MaskFormerHead = (placeholder(name, MODELS, 'mmdet', _PROBLEM) for name in __all__)

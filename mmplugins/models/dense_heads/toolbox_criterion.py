@@ -51,6 +51,6 @@ class ToolboxCriterion(SetCriterion):
             all_reduce(factor, 'mean')
         return factor.clamp(min=1)
 
-    def object_count(self, num_objects: Tensor | int, num_pairs: Tensor | int) -> Tensor | int:
+    def object_count(self, num_objects: Tensor | int, num_pairs: Tensor | int, num_empty: int) -> Tensor | int:
         """Gives the number of matched pairs."""
         return num_pairs

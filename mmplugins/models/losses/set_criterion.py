@@ -22,7 +22,7 @@ from mmplugins.functional.set_losses import (
     classification_loss,
     matched_classes,
 )
-from mmplugins.functional.set_targets import Objects, check_objects, check_outputs, join_objects
+from mmplugins.functional.set_targets import Objects, check_objects, check_outputs, join_objects, valid_maps
 from mmplugins.registry import MODELS, TASK_UTILS
 
 from .set_matching import match_all
@@ -160,7 +160,7 @@ class SetCriterion(nn.Module):
         masks = None
         if self.mask_loss is not None and self.mask_layers == 'all':
             truth = [target['masks'] for target in targets]
-            masks = self.mask_loss.match_inputs(outputs['masks'], truth, match_coords, _valid_maps(targets))
+            masks = self.mask_loss.match_inputs(outputs['masks'], truth, match_coords, valid_maps(targets))
         units = self.cost_units(img_metas)
         logits, boxes = outputs['logits'].detach(), outputs.get('boxes')
         return match_all(self.assigner, logits, boxes, objects, img_metas, units, masks)
@@ -186,14 +186,19 @@ class SetCriterion(nn.Module):
         """
         return None
 
-    def object_count(self, num_objects: Tensor | int, num_pairs: Tensor | int) -> Tensor | int:
+    def object_count(self, num_objects: Tensor | int, num_pairs: Tensor | int, num_empty: int) -> Tensor | int:
         """Gives this rank's share of what the box and mask losses are divided by: the number of objects, as released.
 
         Args:
             num_objects: Number of objects.
             num_pairs: Number of matched pairs of a layer; smaller where objects outnumber queries.
+            num_empty: Number of images without objects.
         """
         return num_objects
+
+    def label_loss(self, logits: Tensor, classes: Tensor, avg_factor: Tensor | float | None) -> Tensor:
+        """Computes the classification loss of each layer, (L,); takes what ``classification_loss`` takes."""
+        return classification_loss(logits, classes, self.class_weight.to(logits.dtype), avg_factor)
 
     def _prepare(self, outputs: Mapping[str, Tensor | Sequence[Tensor]]) -> dict[str, Tensor | Sequence[Tensor]]:
         """Brings logits and boxes to the precision of the losses, and masks to a layer axis."""
@@ -228,8 +233,7 @@ class SetCriterion(nn.Module):
             predicted = logits[-1].detach().argmax(-1)  # (B, Q)
         if 'labels' in self.losses:  # step 2
             classes = matched_classes(objects.labels, matches, logits.shape[:3], self.num_classes)
-            weight = self.class_weight.to(logits.dtype)
-            found['loss_cls'] = classification_loss(logits, classes, weight, label_factor)
+            found['loss_cls'] = self.label_loss(logits, classes, label_factor)
             log['class_error'] = class_error(predicted, classes[-1], self.num_classes, matches.per_layer[-1])
         if 'boxes' in self.losses:  # step 3
             found['loss_bbox'], found['loss_iou'] = box_losses(outputs['boxes'], objects.boxes, matches, object_factor)
@@ -241,7 +245,7 @@ class SetCriterion(nn.Module):
                 matches.by_image()[first:],
                 object_factor,
                 None if loss_coords is None else loss_coords[first - layers :],
-                _valid_maps(targets),
+                valid_maps(targets),
             )
         if 'cardinality' in self.losses:  # step 5
             log['cardinality_error'] = cardinality_error(predicted, matches.numbers[:-2], self.num_classes)
@@ -262,12 +266,13 @@ class SetCriterion(nn.Module):
         self, matches: Matches, num_objects: Sequence[int], num_predictions: int
     ) -> tuple[Tensor | float | None, Tensor | float]:
         """Gives what the cross entropy and what the other losses are divided by; without waiting for the device."""
+        num_empty = num_objects.count(0)
         num_objects, num_pairs = sum(num_objects), matches.per_layer[-1]
         if get_world_size() == 1:
-            count = self.object_count(num_objects, num_pairs)
+            count = self.object_count(num_objects, num_pairs, num_empty)
             return self.label_avg_factor(num_pairs, num_predictions), max(count, 1)
         num_objects, num_pairs = matches.numbers[-2:].unbind()
-        count = self.object_count(num_objects, num_pairs).float()
+        count = self.object_count(num_objects, num_pairs, num_empty).float()
         all_reduce(count, 'mean')
         return self.label_avg_factor(num_pairs, num_predictions), count.clamp(min=1)
 
@@ -284,12 +289,6 @@ class SetCriterion(nn.Module):
             f'num_classes={self.num_classes}, losses={self.losses}, eos_coef={self.eos_coef}, '
             f'mask_layers={self.mask_layers!r}, weights: {weights}'
         )
-
-
-def _valid_maps(targets: Sequence[Mapping[str, Tensor]]) -> list[Tensor | None] | None:
-    """Gives the maps of the pixels that take part, None for an image without one; None if no image has one."""
-    valid = [target.get('valid') for target in targets]
-    return None if all(one is None for one in valid) else valid
 
 
 def _check_settings(

@@ -12,6 +12,8 @@ from mmplugins.functional.boxes import cxcywh_to_xyxy
 from mmplugins.functional.matches import Pairs
 from mmplugins.functional.set_targets import Objects
 
+from .mask_loss import LEFT_OUT
+
 
 def match_all(
     assigner: object,
@@ -32,8 +34,9 @@ def match_all(
         img_metas: A dict for each image.
         units: For each image (4,), width, height, width, height in the unit in which the costs see boxes; None: an
             image is 1 wide and high, and so is the ``img_shape`` that the costs see.
-        masks: For each image what a mask loss's ``match_inputs`` gives: ``pred`` (L, Q, P), ``gt`` (L, G, P) or (G, P)
-            and ``valid`` (L, P), (P,) or None; None: no cost compares masks.
+        masks: For each image what a mask loss's ``match_inputs`` gives: ``pred`` (L, Q, P) or (L, Q, h, w), ``gt`` with
+            the same axes, (L, G, ...), or for all layers, (G, ...), and ``valid`` (L, P), (P,), (h, w) or None; None:
+            no cost compares masks. Costs that know nothing of ``valid`` see certain background there.
 
     Returns:
         [layer][image] -> (query, object), int64 on the CPU, ascending in the query.
@@ -49,9 +52,13 @@ def match_all(
             img_metas = [{**meta, 'img_shape': (1, 1)} for meta in img_metas]
     options = {}
     if masks is not None:
+        costs = getattr(assigner, 'match_costs', None) if hasattr(assigner, 'assign_batch') else None
+        know_valid = bool(costs) and all(getattr(cost, 'stacks_layers', False) for cost in costs)
         for image, compared in enumerate(masks):
+            if compared['valid'] is not None and not know_valid:
+                compared = _background_where_left_out(**compared)
             predictions[image].masks = compared['pred']
-            if compared['gt'].dim() == 3:  # of L entries, not of G as the labels
+            if compared['gt'].dim() == compared['pred'].dim():  # of L entries, not of G as the labels
                 truths[image] = BaseDataElement(**dict(truths[image].items()))
             truths[image].masks = compared['gt']
         if any(compared['valid'] is not None for compared in masks):
@@ -67,13 +74,23 @@ def match_all(
     ]
 
 
+def _background_where_left_out(pred: Tensor, gt: Tensor, valid: Tensor) -> dict[str, Tensor]:
+    """Makes points that take no part certain background, in predictions and in masks; see ``match_all``."""
+    left_out = ~valid.bool()
+    if valid.dim() == pred.dim() - 1:  # a map for each layer
+        left_out = left_out.unsqueeze(1)
+    return {'pred': pred.masked_fill(left_out, LEFT_OUT), 'gt': gt.masked_fill(left_out, 0), 'valid': valid}
+
+
 def _assign(
     assigner: object, predictions: InstanceData, truth: BaseDataElement, img_meta: Mapping, layer: int
 ) -> tuple[Tensor, Tensor]:
     """Calls an assigner that knows one layer of one image, as mmdet's heads do; it waits for the device."""
     prediction = InstanceData(**{key: value[layer] for key, value in predictions.items()})
-    stacked = [key for key, value in truth.items() if key == 'masks' and value.dim() == 3]
-    truth = InstanceData(**{key: value[layer] if key in stacked else value for key, value in truth.items()})
+    fields = dict(truth.items())
+    if 'masks' in fields and fields['masks'].dim() == predictions.masks.dim():
+        fields['masks'] = fields['masks'][layer]
+    truth = InstanceData(**fields)
     assigned = assigner.assign(pred_instances=prediction, gt_instances=truth, img_meta=img_meta).gt_inds.cpu()
     query = (assigned > 0).nonzero().squeeze(1)
     return query, assigned[query] - 1

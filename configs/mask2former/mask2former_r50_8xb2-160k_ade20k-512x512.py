@@ -1,0 +1,7 @@
+# Mask2Former as released for ADE20K: ResNet-50, 160,000 iterations of 8 GPUs x 2.
+_base_ = [
+    '../_base_/models/mask2former_r50_seg.py',
+    '../_base_/datasets/ade20k_512x512.py',
+    '../_base_/schedules/mask2former_160k.py',
+    '../_base_/default_runtime.py',
+]

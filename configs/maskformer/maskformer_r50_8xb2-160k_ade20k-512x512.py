@@ -1,0 +1,8 @@
+# MaskFormer as released for ADE20K: ResNet-50, 160,000 iterations of 8 GPUs x 2.
+_base_ = [
+    '../_base_/models/maskformer_r50_seg.py',
+    '../_base_/datasets/ade20k_512x512.py',
+    '../_base_/schedules/mask2former_160k.py',
+    '../_base_/default_runtime.py',
+]
+optim_wrapper = dict(optimizer=dict(weight_decay=0.0001))

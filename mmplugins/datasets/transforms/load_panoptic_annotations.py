@@ -1,0 +1,111 @@
+"""Loads panoptic annotations without panopticapi, which mmdet's transform of the same name needs.
+
+Deliberate differences from mmdet's: the semantic map is uint8, not int64; crowds can be marked as ignored.
+"""
+
+from io import BytesIO
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine import fileio
+from PIL import Image
+
+from mmplugins.functional.panoptic import segment_ids
+from mmplugins.hosts import require_host
+from mmplugins.registry import TRANSFORMS
+
+IGNORED = 255
+
+
+@TRANSFORMS.register_module()
+class LoadPanopticAnnotations(BaseTransform):
+    """Loads boxes, labels and masks of things, and the semantic map of things and stuff, from a panoptic PNG.
+
+    It goes with mmdet's CocoPanopticDataset. In the semantic map, 255 is void: pixels that no segment covers and, if
+    ``num_things_classes`` is given, crowds, which the data set leaves out of the instances. Heads with
+    ``ignore_aware=True`` then leave both out of matching and losses.
+
+    Required Keys:
+
+    - instances (bbox, bbox_label, ignore_flag)
+    - segments_info (id, category, is_thing)
+    - seg_map_path; without it nothing but boxes and labels is loaded
+    - ori_shape
+
+    Added Keys:
+
+    - gt_bboxes (BaseBoxes[torch.float32]), gt_bboxes_labels (np.int64), gt_ignore_flags (bool)
+    - gt_masks (BitmapMasks of np.uint8), one for each instance
+    - gt_seg_map (np.uint8), shape (H, W)
+
+    Args:
+        with_bbox: Whether to load boxes.
+        with_label: Whether to load labels.
+        with_mask: Whether to load masks.
+        with_seg: Whether to load the semantic map.
+        box_type: mmdet's type of boxes.
+        num_things_classes: Number of classes of things, which come before those of stuff; None: crowds keep their
+            class in the semantic map.
+        backend_args: Arguments of mmengine's file backend.
+
+    Raises:
+        ImportError: mmdet is not installed.
+    """
+
+    def __init__(
+        self,
+        with_bbox: bool = True,
+        with_label: bool = True,
+        with_mask: bool = True,
+        with_seg: bool = True,
+        box_type: str = 'hbox',
+        num_things_classes: int | None = None,
+        backend_args: dict | None = None,
+    ) -> None:
+        require_host('mmdet', type(self).__name__)
+        from mmdet.datasets.transforms import LoadAnnotations  # here: the other transforms need no mmdet
+
+        self.load_boxes = LoadAnnotations(with_bbox=with_bbox, with_label=with_label, box_type=box_type)
+        self.with_mask = with_mask
+        self.with_seg = with_seg
+        self.num_things_classes = num_things_classes
+        self.backend_args = backend_args
+
+    def transform(self, results: dict) -> dict:
+        """Loads the annotations of one sample."""
+        results = self.load_boxes(results)
+        if (self.with_mask or self.with_seg) and results.get('seg_map_path') is not None:
+            self._load_segments(results)
+        return results
+
+    def _load_segments(self, results: dict) -> None:
+        """Reads the PNG and makes the masks and the semantic map."""
+        path = results['seg_map_path']
+        with Image.open(BytesIO(fileio.get(path, backend_args=self.backend_args))) as image:
+            ids = segment_ids(np.asarray(image.convert('RGB')))
+        if ids.shape != tuple(results['ori_shape'][:2]):
+            raise ValueError(f'{path} is {ids.shape}, its image {tuple(results["ori_shape"][:2])} (height, width)')
+        masks, semantic = [], np.full(ids.shape, IGNORED, dtype=np.uint8)
+        for segment in results['segments_info']:
+            mask = ids == segment['id']
+            if segment['is_thing']:
+                masks.append(mask.view(np.uint8))
+            if segment['is_thing'] or not self._is_thing_class(segment['category']):
+                semantic[mask] = segment['category']
+        if self.with_mask:
+            from mmdet.structures.mask import BitmapMasks
+
+            results['gt_masks'] = BitmapMasks(masks, *ids.shape)
+        if self.with_seg:
+            results['gt_seg_map'] = semantic
+            results['ignore_index'] = IGNORED
+
+    def _is_thing_class(self, category: int) -> bool:
+        return self.num_things_classes is not None and category < self.num_things_classes
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(with_bbox={self.load_boxes.with_bbox}, with_label={self.load_boxes.with_label}, '
+            f'with_mask={self.with_mask}, with_seg={self.with_seg}, num_things_classes={self.num_things_classes}, '
+            f'backend_args={self.backend_args})'
+        )

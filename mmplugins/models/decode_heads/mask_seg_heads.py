@@ -1,0 +1,121 @@
+"""Mask2Former's and MaskFormer's heads for semantic segmentation with mmseg, over mmseg's heads, which are mmdet's.
+
+Papers: Mask2Former (CVPR 2022), MaskFormer (NeurIPS 2021). Differences from mmseg's ``Mask2FormerHead`` and
+``MaskFormerHead``: those of our heads for mmdet; the masks of the classes are bool, and found in one copy to the host
+for the whole batch; a label that is no class raises with the image's name.
+"""
+
+from collections.abc import Sequence
+
+from mmengine.structures import InstanceData
+from mmseg.models.decode_heads import Mask2FormerHead as ToolboxMask2FormerSegHead
+from mmseg.models.decode_heads import MaskFormerHead as ToolboxMaskFormerSegHead
+from mmseg.utils import ConfigType, SampleList
+from torch import Tensor
+
+from mmplugins.functional.class_masks import class_masks, present_classes
+from mmplugins.models.dense_heads.mask2former_head import PointSetHead
+from mmplugins.models.dense_heads.mask_targets import participating_pixels
+from mmplugins.models.dense_heads.maskformer_head import DenseSetHead
+from mmplugins.registry import MODELS
+
+
+class SemanticSetHead:
+    """To stand before ``MaskSetHead`` among the bases of a head over mmseg's."""
+
+    def loss(self, x: Sequence[Tensor], batch_data_samples: SampleList, train_cfg: ConfigType) -> dict[str, Tensor]:
+        """Predicts and computes the losses.
+
+        Args:
+            x: Features of the backbone or neck, (B, C, h, w) each.
+            batch_data_samples: For each image ``gt_sem_seg``, (1, H, W).
+            train_cfg: Not used.
+
+        Returns:
+            The losses, see the class.
+        """
+        targets, metas = self._seg_data_to_instance_data(batch_data_samples)
+        scores, masks = self(x, batch_data_samples)
+        if not self.ignore_aware:
+            return self.loss_by_feat(scores, masks, targets, metas)
+        labels = [sample.gt_sem_seg.data for sample in batch_data_samples]
+        valid = [participating_pixels(one.shape[-2:], one.device, {}, one, self.ignore_index) for one in labels]
+        return self.loss_by_feat(scores, masks, targets, metas, valid=valid)
+
+    def _seg_data_to_instance_data(self, batch_data_samples: SampleList) -> tuple[list[InstanceData], list[dict]]:
+        """Makes a mask of each class of each image.
+
+        Args:
+            batch_data_samples: For each image ``gt_sem_seg``, (1, H, W).
+
+        Returns:
+            For each image ``labels`` (n,) and ``masks``, bool (n, H, W); and its meta information.
+
+        Raises:
+            ValueError: A label is no class.
+        """
+        metas = []
+        for sample in batch_data_samples:
+            if isinstance(self, ToolboxMaskFormerSegHead):  # mmdet's forward asks for it
+                sample.set_metainfo({'batch_input_shape': sample.metainfo['img_shape']})
+            metas.append(sample.metainfo)
+        maps = [sample.gt_sem_seg.data.squeeze(0) for sample in batch_data_samples]
+        targets = []
+        found = present_classes(maps, self.num_classes, self.ignore_index)
+        for index, (label, (classes, others)) in enumerate(zip(maps, found, strict=True)):
+            if others:
+                known = {*range(self.num_classes), self.ignore_index}
+                wrong = [value for value in label.unique().tolist() if value not in known]
+                raise ValueError(
+                    f'{metas[index].get("img_path") or f"image {index} of the batch"} has the labels {wrong[:10]}, but '
+                    f'there are {self.num_classes} classes, so labels must lie in 0..{self.num_classes - 1} or be '
+                    f'ignore_index={self.ignore_index}; check num_classes, reduce_zero_label and the data set'
+                )
+            targets.append(InstanceData(labels=label.new_tensor(classes), masks=class_masks(label, classes)))
+        return targets, metas
+
+
+@MODELS.register_module()
+class Mask2FormerSegHead(SemanticSetHead, PointSetHead, ToolboxMask2FormerSegHead):
+    """Mask2Former's head for mmseg's EncoderDecoder: mmseg's arguments, outputs and losses, in less time and memory.
+
+    Everything else is as in ``mmplugins.Mask2FormerHead``; it needs mmdet too.
+
+    Args:
+        *args: What mmseg's Mask2FormerHead takes.
+        ignore_aware: Whether pixels labelled ``ignore_index`` take no part in matching, sampling and losses; that
+            includes the padding, which mmseg labels so.
+        **kwargs: What mmseg's Mask2FormerHead takes: ``num_classes``, ``align_corners``, ``ignore_index``, and what
+            mmdet's takes, ``train_cfg`` included; configs as plain dicts too.
+
+    Shape:
+        - x: features (B, C, h, w), one for each of ``in_channels``.
+        - Returns what mmseg's head returns: in training the losses ``loss_cls``, ``loss_mask``, ``loss_dice``, and
+          ``d{i}.loss_*`` of the layers before the last; in inference (B, C, H, W).
+
+    Raises:
+        ValueError: ``class_weight`` does not fit; in ``loss``: a label is no class.
+    """
+
+
+@MODELS.register_module()
+class MaskFormerSegHead(SemanticSetHead, DenseSetHead, ToolboxMaskFormerSegHead):
+    """MaskFormer's head for mmseg's EncoderDecoder: mmseg's arguments, outputs and losses, in less time and memory.
+
+    Everything else is as in ``mmplugins.MaskFormerHead``; it needs mmdet too.
+
+    Args:
+        *args: What mmseg's MaskFormerHead takes.
+        ignore_aware: Whether pixels labelled ``ignore_index`` take no part in matching and losses; that includes the
+            padding, which mmseg labels so.
+        **kwargs: What mmseg's MaskFormerHead takes: ``num_classes``, ``align_corners``, ``ignore_index``, and what
+            mmdet's takes, ``train_cfg`` included; configs as plain dicts too.
+
+    Shape:
+        - x: features (B, C, h, w), one for each of ``in_channels``.
+        - Returns what mmseg's head returns: in training the losses ``loss_cls``, ``loss_mask``, ``loss_dice``, and
+          ``d{i}.loss_*`` of the layers before the last; in inference (B, C, H, W).
+
+    Raises:
+        ValueError: ``class_weight`` does not fit; in ``loss``: a label is no class.
+    """

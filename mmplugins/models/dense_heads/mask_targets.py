@@ -1,0 +1,138 @@
+"""Ground truth of heads that predict masks: bool masks of things and stuff, and the pixels that take part.
+
+mmdet's own (``preprocess_panoptic_gt``) makes int64 masks, eight bytes a pixel and object. Here a mask has one byte a
+pixel from the pipeline on, and an image's bitmaps are used where they lie.
+
+Shapes: G objects of an image, H W size of the padded input.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from mmdet.structures.mask import BaseInstanceMasks
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from mmplugins.functional.class_masks import class_masks, present_classes
+from mmplugins.functional.matches import upload
+
+IGNORED = 255  # label of pixels without a class, in mmdet's semantic maps
+
+
+def mask_tensor(masks: BaseInstanceMasks | Tensor, device: torch.device) -> Tensor:
+    """Gives masks as bool, without a copy where they are bitmaps of 0 and 1 on the host.
+
+    Args:
+        masks: mmdet's BitmapMasks or PolygonMasks, or a tensor (G, H, W); what is not 0 is foreground.
+        device: Where they go.
+
+    Returns:
+        bool (G, H, W).
+    """
+    if isinstance(masks, Tensor):
+        return (masks if masks.dtype == torch.bool else masks != 0).to(device, non_blocking=True)
+    array = masks.to_ndarray()
+    if array.dtype != np.bool_:
+        zero_or_one = array.dtype == np.uint8 and (array.size == 0 or array.max() <= 1)
+        array = array.view(np.bool_) if zero_or_one else array != 0
+    return torch.from_numpy(array).to(device, non_blocking=True)
+
+
+def panoptic_targets(
+    instances: Sequence[InstanceData], sem_segs: Sequence[Tensor | None], num_things: int, num_stuff: int
+) -> list[InstanceData]:
+    """Joins the masks of things with those of the stuff in semantic maps.
+
+    Args:
+        instances: For each image ``labels`` (G,) and ``masks``, see ``mask_tensor``.
+        sem_segs: For each image a semantic map (1, H, W) whose labels num_things to num_things + num_stuff - 1 are
+            stuff, or None.
+        num_things: Number of classes of things.
+        num_stuff: Number of classes of stuff.
+
+    Returns:
+        For each image ``labels`` and ``masks``, bool (n, H, W): things, then stuff.
+
+    Raises:
+        ValueError: A semantic map and the masks differ in size.
+    """
+    maps = [None if seg is None or num_stuff == 0 else seg.squeeze(0) for seg in sem_segs]
+    found = iter(present_classes([one for one in maps if one is not None], num_things + num_stuff, IGNORED))
+    targets = []
+    for things, stuff_map in zip(instances, maps, strict=True):
+        labels = things.labels
+        stuff = [] if stuff_map is None else [index for index in next(found)[0] if index >= num_things]
+        if not stuff:
+            targets.append(InstanceData(labels=labels, masks=mask_tensor(things.masks, labels.device)))
+            continue
+        masks = torch.empty(len(labels) + len(stuff), *stuff_map.shape, dtype=torch.bool, device=labels.device)
+        if len(labels):
+            thing_masks = mask_tensor(things.masks, labels.device)
+            if thing_masks.shape[1:] != stuff_map.shape:
+                raise ValueError(
+                    f'masks {tuple(thing_masks.shape[1:])} and semantic map {tuple(stuff_map.shape)} of an image must '
+                    'have one size; set pad_mask=True and pad_seg=True in the data preprocessor'
+                )
+            masks[: len(labels)] = thing_masks
+        class_masks(stuff_map, stuff, out=masks[len(labels) :])
+        targets.append(
+            InstanceData(
+                labels=torch.cat((labels, upload(torch.tensor(stuff, dtype=labels.dtype), labels.device))), masks=masks
+            )
+        )
+    return targets
+
+
+def participating_pixels(
+    size: Sequence[int],
+    device: torch.device,
+    img_meta: Mapping,
+    sem_seg: Tensor | None = None,
+    ignore_index: int = IGNORED,
+    crowds: BaseInstanceMasks | Tensor | None = None,
+) -> Tensor:
+    """Tells which pixels of an image take part in matching and losses.
+
+    Args:
+        size: H and W.
+        device: Where the map goes.
+        img_meta: ``img_shape``, height and width before padding; all is image where it is missing.
+        sem_seg: Semantic map (1, h, w), h and w at most H and W.
+        ignore_index: Label in the semantic map of pixels that take no part.
+        crowds: Masks (n, h, w) of regions that take no part.
+
+    Returns:
+        bool (H, W): False in the padding, where the label is ``ignore_index``, and in crowds.
+    """
+    height, width = img_meta.get('img_shape', size)[:2]
+    valid = torch.zeros(*size, dtype=torch.bool, device=device)
+    valid[:height, :width] = True
+    if sem_seg is not None:
+        rows, columns = sem_seg.shape[-2:]
+        valid[:rows, :columns] &= sem_seg.reshape(rows, columns).to(device) != ignore_index
+    if crowds is not None and len(crowds):
+        crowd = mask_tensor(crowds, device).any(0)
+        valid[: crowd.shape[0], : crowd.shape[1]] &= ~crowd
+    return valid
+
+
+def check_sizes(targets: Sequence[InstanceData], img_metas: Sequence[Mapping]) -> None:
+    """Checks that masks have the size of the padded input, where that is known.
+
+    Args:
+        targets: For each image ``masks`` (G, H, W).
+        img_metas: For each image, if known, ``batch_input_shape``, height and width.
+
+    Raises:
+        ValueError: They have not; it names the image.
+    """
+    for index, (target, meta) in enumerate(zip(targets, img_metas, strict=True)):
+        size = meta.get('batch_input_shape')
+        if size is not None and len(target.masks) and tuple(target.masks.shape[-2:]) != tuple(size[-2:]):
+            name = meta.get('img_path') or f'image {index} of the batch'
+            raise ValueError(
+                f'the masks of {name} are {tuple(target.masks.shape[-2:])}, but the padded input is '
+                f'{tuple(size[-2:])} (height, width); set pad_mask=True in the data preprocessor, and pad_seg=True '
+                'where there are semantic maps'
+            )

@@ -1,0 +1,60 @@
+"""MaskFormer's head over mmdet's, with the matching and the losses of all decoder layers at once.
+
+Paper: MaskFormer (NeurIPS 2021); released code: criterion.py, matcher.py; mmdet: ``MaskFormerHead``. Differences from
+mmdet's head: ground-truth masks stay bool; an invalid label, or masks of another size than the padded input, raise
+with the image's name; pixels can be left out.
+"""
+
+from mmdet.models.dense_heads import MaskFormerHead as ToolboxMaskFormerHead
+from mmdet.models.losses import FocalLoss
+from torch import nn
+
+from mmplugins.models.losses.dense_mask_loss import DenseMaskLoss
+from mmplugins.registry import MODELS
+
+from .mask_criterion import BorrowedLoss
+from .mask_set_head import MaskSetHead
+
+
+class DenseSetHead(MaskSetHead):
+    """Compares masks on all pixels; see the base class."""
+
+    toolbox = ToolboxMaskFormerHead
+
+    def build_mask_loss(self, loss_mask: BorrowedLoss | None, loss_dice: BorrowedLoss | None) -> nn.Module:
+        """Builds the mask loss."""
+        focal = self.loss_mask if loss_mask is None else None
+        settings = {} if focal is None else {'alpha': focal.alpha, 'gamma': focal.gamma}
+        return DenseMaskLoss(**settings, loss_mask=loss_mask, loss_dice=loss_dice)
+
+    def knows_loss_mask(self) -> bool:
+        """Whether the loss is a sigmoid focal loss."""
+        loss = self.loss_mask
+        return type(loss) is FocalLoss and loss.use_sigmoid and loss.reduction == 'mean' and not loss.activated
+
+
+@MODELS.register_module()
+class MaskFormerHead(DenseSetHead, ToolboxMaskFormerHead):
+    """MaskFormer's head: mmdet's arguments, outputs and losses, faster and in a fraction of the memory.
+
+    The losses of all decoder layers go through ``SetCriterion`` and ``DenseMaskLoss``. Another ``loss_cls``,
+    ``loss_mask`` or ``loss_dice`` than the usual ones is called as mmdet calls it, and an assigner that has no
+    ``assign_batch`` layer by layer and image by image. With another sampler than ``MaskPseudoSampler``, or if a
+    subclass overrides a step of mmdet's loss, everything goes mmdet's own way; the log says so once.
+
+    Args:
+        *args: What mmdet's MaskFormerHead takes.
+        ignore_aware: Whether pixels take no part in matching and losses that are labelled 255 in ``gt_sem_seg``, lie in
+            a mask of ``ignored_instances`` (crowds), or in the padding.
+        **kwargs: What mmdet's MaskFormerHead takes, configs as plain dicts too. ``train_cfg`` holds ``assigner``, for
+            speed ``mmplugins.BatchHungarianAssigner`` with our costs, and ``sampler``.
+
+    Shape:
+        - x: features (B, C, h, w), one for each of ``in_channels``.
+        - Returns what mmdet's head returns: class logits (L, B, Q, C+1) and mask logits (L, B, Q, h, w); the losses
+          ``loss_cls``, ``loss_mask``, ``loss_dice``, and ``d{i}.loss_*`` of the layers before the last.
+
+    Raises:
+        ValueError: ``class_weight`` does not fit; in ``loss``: a label is out of range, or masks have not the size of
+            the padded input.
+    """

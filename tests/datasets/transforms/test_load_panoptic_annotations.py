@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmplugins.functional.panoptic import segment_image
+from mmplugins.hosts import problem_with
+from mmplugins.registry import TRANSFORMS
+
+if problem := problem_with('mmdet'):
+    pytest.skip(f'mmdet is needed: {problem}', allow_module_level=True)
+
+IDS = np.array([[0, 5, 5, 70000], [300, 300, 9, 9]])
+SEGMENTS = [
+    dict(id=5, category=1, is_thing=1),
+    dict(id=70000, category=7, is_thing=0),
+    dict(id=300, category=2, is_thing=1),
+    dict(id=9, category=1, is_thing=False),  # a crowd, as CocoPanopticDataset gives it
+]
+
+
+@pytest.fixture
+def results(tmp_path):
+    Image.fromarray(segment_image(IDS)).save(tmp_path / 'a.png')
+    boxes = [dict(bbox=[1, 0, 3, 1], bbox_label=1, ignore_flag=0), dict(bbox=[0, 1, 2, 2], bbox_label=2, ignore_flag=0)]
+    return dict(seg_map_path=str(tmp_path / 'a.png'), ori_shape=(2, 4), segments_info=SEGMENTS, instances=boxes)
+
+
+def load(results, **settings):
+    return TRANSFORMS.build(dict(type='mmplugins.LoadPanopticAnnotations', **settings))(results)
+
+
+@pytest.mark.parametrize(('num_things', 'crowd'), [(None, 1), (7, 255)])
+def test_values(results, num_things, crowd):
+    results = load(results, num_things_classes=num_things)
+    masks = results['gt_masks'].to_ndarray()
+    assert masks.dtype == np.uint8
+    assert np.array_equal(masks, np.stack([IDS == 5, IDS == 300]))
+    assert results['gt_seg_map'].dtype == np.uint8
+    assert results['gt_seg_map'].tolist() == [[255, 1, 1, 7], [2, 2, crowd, crowd]]
+    assert results['gt_bboxes'].tensor.tolist() == [[1, 0, 3, 1], [0, 1, 2, 2]]
+    assert results['gt_bboxes_labels'].tolist() == [1, 2]
+    assert results['gt_ignore_flags'].tolist() == [False, False]
+
+
+def test_parts_can_be_left_out(results):
+    loaded = load(dict(results), with_bbox=False, with_label=False, with_mask=False)
+    assert 'gt_bboxes' not in loaded
+    assert 'gt_masks' not in loaded
+    assert 'gt_seg_map' in loaded
+    loaded = load(dict(results), with_seg=False)
+    assert 'gt_seg_map' not in loaded
+    assert len(loaded['gt_masks']) == 2
+
+
+def test_without_a_file_there_are_boxes_alone(results):
+    results['seg_map_path'] = None
+    loaded = load(results)
+    assert 'gt_masks' not in loaded
+    assert len(loaded['gt_bboxes']) == 2
+
+
+def test_no_things(results):
+    results.update(segments_info=SEGMENTS[1:2], instances=[])
+    loaded = load(results)
+    assert loaded['gt_masks'].to_ndarray().shape == (0, 2, 4)
+    assert loaded['gt_seg_map'].tolist() == [[255, 255, 255, 7], [255] * 4]
+
+
+def test_another_size_raises(results):
+    results['ori_shape'] = (4, 4)
+    with pytest.raises(ValueError, match=r'a.png is \(2, 4\), its image \(4, 4\)'):
+        load(results)
+
+
+def test_without_mmdet(monkeypatch):
+    monkeypatch.setattr('mmplugins.hosts.problem_with', lambda host: 'mmdet is not installed; run `pip install it`')
+    with pytest.raises(ImportError, match='LoadPanopticAnnotations needs mmdet: mmdet is not installed'):
+        load({})
+
+
+def test_repr():
+    transform = TRANSFORMS.build(dict(type='mmplugins.LoadPanopticAnnotations', num_things_classes=80))
+    assert 'with_mask=True, with_seg=True, num_things_classes=80' in repr(transform)
