@@ -87,8 +87,9 @@ def join_pairs(
     counts = [[len(query) for query, _ in layer] for layer in matches]
     pairs = [pair for layer in matches for pair in layer] or [torch.zeros(2, 0, dtype=torch.int64)]
     query, truth = (torch.cat(indices) for indices in zip(*pairs, strict=True))
-    cell = torch.arange(num_layers * len(masks)).repeat_interleave(torch.tensor(counts).flatten())  # layer and image
-    layer, image = cell // len(masks), cell % len(masks)
+    sizes = torch.tensor(counts, dtype=torch.int64).flatten()
+    cell = torch.arange(num_layers * len(masks)).repeat_interleave(sizes)  # layer and image
+    layer, image = cell // max(len(masks), 1), cell % max(len(masks), 1)
     if device.type == 'cpu':
         group, order = (image * (1 + max(map(len, masks), default=0)) + truth).sort(stable=True)
     else:

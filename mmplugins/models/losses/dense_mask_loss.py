@@ -113,7 +113,7 @@ class DenseMaskLoss(BaseMaskLoss):
             valid: For each image bool (H, W), False where pixels take no part, or None.
 
         Returns:
-            For each image ``pred`` (L, Q, h, w) logits, ``gt`` (G, h, w) and ``valid`` bool (h, w), or None.
+            For each image ``pred`` (L, Q, h * w) logits, ``gt`` (G, h * w) and ``valid`` bool (h * w,), or None.
         """
         layers = check_logits(mask_logits)
         check_masks(masks, layers[0].shape[0])
@@ -126,10 +126,10 @@ class DenseMaskLoss(BaseMaskLoss):
                 pred = mask_logits.detach()[:, image]
             else:
                 pred = torch.stack([layer[image] for layer in layers])
-            pred, gt = pred.to(dtype), nearest(truth, size).to(dtype)
+            pred, gt = pred.to(dtype).flatten(2), (nearest(truth, size)).to(dtype).flatten(1)
             taking_part = None
             if valid is not None and valid[image] is not None:
-                taking_part = nearest(valid[image][None], size)[0].bool()
+                taking_part = nearest(valid[image][None], size).flatten().bool()
                 pred = pred.masked_fill(~taking_part, 0)  # not even a NaN there may matter
             found.append({'pred': pred, 'gt': gt, 'valid': taking_part})
         return found
