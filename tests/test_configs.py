@@ -1,5 +1,6 @@
 """Every config is complete: it loads, all that it names is built, and one small step runs."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ from mmengine.logging import MessageHub
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import DATA_SAMPLERS, EVALUATOR, HOOKS, MODELS, TRANSFORMS, VISUALIZERS, init_default_scope
 from mmengine.registry import DATASETS as ROOT_DATASETS
-from mmengine.structures import PixelData
+from mmengine.structures import InstanceData, PixelData
 from PIL import Image
 from torch.nn.functional import interpolate
 
 from mmplugins.engine.launch import UsageError, check_data
+from mmplugins.functional.panoptic import segment_image
 from mmplugins.hosts import problem_with
 
 ROOT = Path(__file__).parents[1]
@@ -26,7 +28,8 @@ CONFIGS = [
 ]
 SCOPES = {param.id: Config.fromfile(param.values[0]).default_scope for param in CONFIGS}
 SEGMENTORS = [param for param in CONFIGS if SCOPES[param.id] == 'mmseg']
-DETECTORS = [param for param in CONFIGS if SCOPES[param.id] == 'mmdet']
+MASK_DETECTORS = [param for param in CONFIGS if 'panoptic_head' in Config.fromfile(param.values[0]).model]
+DETECTORS = [param for param in CONFIGS if SCOPES[param.id] == 'mmdet' and param not in MASK_DETECTORS]
 SIZE = 65  # pixels a side of what enters the network
 
 
@@ -41,7 +44,8 @@ def load(path: Path) -> Config:
 def test_there_are_configs():
     assert len(SEGMENTORS) >= 10
     assert len(DETECTORS) >= 4
-    assert len(CONFIGS) == len(SEGMENTORS) + len(DETECTORS)
+    assert len(MASK_DETECTORS) >= 6
+    assert len(CONFIGS) == len(SEGMENTORS) + len(DETECTORS) + len(MASK_DETECTORS)
 
 
 @pytest.mark.parametrize('path', CONFIGS)
@@ -66,16 +70,29 @@ def test_everything_named_is_built(path, tmp_path):
             dataset = ROOT_DATASETS.build({**config, 'lazy_init': True})
             assert len(dataset.metainfo['classes']) == num_classes(cfg)
             assert len(dataset.metainfo['palette']) == num_classes(cfg)
-    for metric, loader in ((cfg.val_evaluator, cfg.val_dataloader), (cfg.test_evaluator, cfg.test_dataloader)):
-        if 'ann_file' in metric:  # read when the metric is built
-            assert metric.ann_file == loader.dataset.data_root + loader.dataset.ann_file
-            metric = {**metric, 'ann_file': None}
-        EVALUATOR.build(dict(type='Evaluator', metrics=[metric]))
+    for metrics, loader in ((cfg.val_evaluator, cfg.val_dataloader), (cfg.test_evaluator, cfg.test_dataloader)):
+        metrics = [metrics] if isinstance(metrics, dict) else metrics
+        metrics = [{**metric, **annotations_of(metric, loader.dataset, tmp_path)} for metric in metrics]
+        EVALUATOR.build(dict(type='Evaluator', metrics=metrics))
     VISUALIZERS.build({**cfg.visualizer, 'name': path.stem, 'save_dir': str(tmp_path)})  # hooks take the current one
     for hook in [*cfg.default_hooks.values(), *cfg.get('custom_hooks', [])]:
         HOOKS.build(hook)
     end = max(scheduler.end for scheduler in cfg.param_scheduler)
     assert end == cfg.train_cfg.get('max_iters', cfg.train_cfg.get('max_epochs'))
+
+
+def annotations_of(metric: dict, dataset: dict, folder: Path) -> dict:
+    """Checks that a metric reads the annotations of the data set, and gives it others, as it reads them when built."""
+    if 'ann_file' not in metric:
+        return {}
+    if metric['type'] == 'mmplugins.CocoPanopticMetric':
+        assert metric['ann_file'] == dataset.data_root + dataset.ann_file
+        assert metric['seg_prefix'] == dataset.data_root + dataset.data_prefix.seg
+        (folder / 'panoptic.json').write_text('{"categories": [], "annotations": []}')
+        return dict(ann_file=str(folder / 'panoptic.json'))
+    # the instances of panoptic images are in another file
+    assert metric['ann_file'] == dataset.data_root + dataset.ann_file.replace('panoptic', 'instances')
+    return dict(ann_file=None)
 
 
 @pytest.mark.parametrize('path', CONFIGS)
@@ -125,6 +142,32 @@ def test_one_step_of_a_detector(path, tmp_path):
         assert instances.labels.max() < num_classes(cfg)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('path', MASK_DETECTORS)
+def test_one_step_of_a_detector_of_masks(path, tmp_path):
+    """Of two images of different sizes, the first has a crowd, the second no objects."""
+    cfg = load(path)
+    samples = [packed_mask_sample(cfg, tmp_path, seed) for seed in range(2)]
+    cfg.model.backbone.init_cfg = None
+    cfg.model.data_preprocessor.update(batch_augments=None, pad_size_divisor=1)
+    model = MODELS.build(cfg.model).train()
+    one_step(model, samples)
+
+    model.eval()
+    with torch.no_grad():
+        data = model.data_preprocessor(pseudo_collate(samples), training=False)
+        found = model(**data, mode='predict')
+    for prediction, sample in zip(found, samples, strict=True):
+        size = sample['data_samples'].ori_shape
+        if cfg.model.test_cfg.panoptic_on:
+            segments = prediction.pred_panoptic_seg.sem_seg
+            assert segments.shape == (1, *size)
+            assert (segments % 1000).max() <= num_classes(cfg)
+        if cfg.model.test_cfg.instance_on:
+            assert prediction.pred_instances.masks.shape[1:] == size
+            assert (prediction.pred_instances.labels < cfg.model.panoptic_head.num_things_classes).all()
+
+
 def one_step(model, samples) -> dict:
     """Loss and gradients of a training step; returns what would be logged."""
     data = model.data_preprocessor(pseudo_collate(samples), training=True)
@@ -142,6 +185,8 @@ def one_step(model, samples) -> dict:
 
 def num_classes(cfg: Config) -> int:
     """Number of classes of a segmentor's or a detector's head."""
+    if head := cfg.model.get('panoptic_head'):
+        return head.num_things_classes + head.num_stuff_classes
     return (cfg.model.get('decode_head') or cfg.model.bbox_head).num_classes
 
 
@@ -155,7 +200,10 @@ def packed_sample(cfg: Config, folder: Path, seed: int) -> dict:
     image, label = folder / f'{seed}.png', folder / f'{seed}_label.png'
     Image.fromarray(rng.integers(0, 255, (200, 300, 3), dtype=np.uint8)).save(image)
     Image.fromarray(rng.integers(0, num_classes(cfg), (200, 300), dtype=np.uint8)).save(label)
-    info = dict(img_path=str(image), seg_map_path=str(label), seg_fields=[], label_map=None, reduce_zero_label=False)
+    reduce = any(
+        step.get('reduce_zero_label') for step in cfg.train_dataloader.dataset.pipeline
+    )  # ADE20K's 0: no class
+    info = dict(img_path=str(image), seg_map_path=str(label), seg_fields=[], label_map=None, reduce_zero_label=reduce)
     sample = pipeline_of(cfg)(info)
     sample['inputs'] = sample['inputs'][:, :SIZE, :SIZE]
     semantic = sample['data_samples'].gt_sem_seg.data[:, :SIZE, :SIZE]
@@ -182,4 +230,45 @@ def packed_detection_sample(cfg: Config, folder: Path, seed: int, objects: int) 
     instances.bboxes = torch.as_tensor(getattr(instances.bboxes, 'tensor', instances.bboxes)) * scale
     assert len(instances) == objects
     sample['data_samples'].set_metainfo(dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0)))
+    return sample
+
+
+def packed_mask_sample(cfg: Config, folder: Path, seed: int) -> dict:
+    """A random image with masks through the config's training pipeline, resized; the first one is square."""
+    rng = np.random.default_rng(seed)
+    height, width, things = 200, 300, cfg.model.panoptic_head.num_things_classes
+    Image.fromarray(rng.integers(0, 255, (height, width, 3), dtype=np.uint8)).save(folder / f'{seed}.png')
+    corners = [(20, 30, 140, 170), (150, 20, 280, 180), (0, 0, 60, 25)]  # left, top, right, bottom; the last is a crowd
+    entries = [
+        dict(bbox=list(map(float, box)), bbox_label=i % things, ignore_flag=int(i == 2))
+        for i, box in enumerate(corners)
+    ]
+    info = dict(img_path=str(folder / f'{seed}.png'), img_id=seed, height=height, width=width)
+    if cfg.train_dataloader.dataset.type == 'CocoPanopticDataset':  # which leaves crowds out of the instances
+        ids = np.full((height, width), 9)
+        for i, (left, top, right, bottom) in enumerate(corners):
+            ids[top:bottom, left:right] = i + 1
+        Image.fromarray(segment_image(ids)).save(folder / f'{seed}_segments.png')
+        segments = [dict(id=i + 1, category=i % things, is_thing=i < 2) for i in range(3)]
+        segments.append(dict(id=9, category=things, is_thing=False))
+        info.update(instances=entries[:2], segments_info=segments, seg_map_path=str(folder / f'{seed}_segments.png'))
+    else:
+        for entry, (left, top, right, bottom) in zip(entries, corners, strict=True):
+            entry['mask'] = [[left, top, right, top, right, bottom, left, bottom]]
+        info.update(instances=entries)
+    sample = None
+    while sample is None:  # a crop without objects is drawn again
+        sample = pipeline_of(cfg)(copy.deepcopy(info))
+    data, size = sample['data_samples'], (SIZE - 16 * seed, SIZE)
+    sample['inputs'] = interpolate(sample['inputs'][None].float(), size)[0]
+    for name in ('gt_instances', 'ignored_instances'):
+        instances = data.get(name)
+        kept = slice(0, 0) if seed == 1 else slice(None)
+        data.set_field(InstanceData(masks=instances.masks.resize(size)[kept], labels=instances.labels[kept]), name)
+    assert data.gt_instances.masks.masks.dtype == np.uint8
+    if 'gt_sem_seg' in data:
+        semantic = data.gt_sem_seg.sem_seg
+        assert semantic.dtype == torch.uint8
+        data.gt_sem_seg = PixelData(sem_seg=interpolate(semantic[None], size)[0])
+    data.set_metainfo(dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0)))
     return sample

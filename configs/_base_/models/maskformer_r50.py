@@ -107,7 +107,7 @@ model = dict(
         semantic_on=False,  # mmdet has no such result
         instance_on=False,
         max_per_image=100,
-        object_mask_thr=0.8,
+        object_mask_thr=0.7,
         iou_thr=0.8,
         filter_low_score=False,
     ),
