@@ -68,12 +68,13 @@ class TestPointSampledMaskLoss(MaskLossContract):
         torch.testing.assert_close(values['loss_mask'], expected, rtol=2e-2, atol=0)
 
     def test_ignored_points_are_not_in_the_mean(self):
-        """Right predictions left, wrong ones right: without the right half the loss is that of the left."""
+        """Right predictions left, wrong ones right: without the right half the loss is that of the left, nearly 0 (next to
+        the image's edge logits fade to 0, which counts as outside)."""
         logits, masks = torch.full((1, 10, 10), -9.0), torch.zeros(1, 40, 40, dtype=torch.bool)
         masks[:, :, 20:] = True
         valid = ~masks[0]
-        values = self.build(num_points=500)(logits, masks, valid=valid)
-        assert float(values['loss_mask']) < 1e-3
+        values = self.build(num_points=500)(logits, masks, valid=valid, generator=torch.Generator().manual_seed(0))
+        assert float(values['loss_mask']) < 1e-2
         assert float(self.build(num_points=500)(logits, masks)['loss_mask']) > 3
 
     def test_matching_compares_what_is_at_the_points(self):
