@@ -23,13 +23,14 @@ def down(resizer, fields):
 
 
 @settings(max_examples=60, deadline=None)
-@given(SIZE, SIZE, SIZE, SIZE, st.sampled_from([1, 64, 1 << 16]))
-def test_equals_interpolate_and_its_gradient(height, width, full_height, full_width, block):
+@given(SIZE, SIZE, SIZE, SIZE, st.sampled_from([1, 64, 1 << 16]), st.sampled_from(['cpu', 'cuda']))
+def test_equals_interpolate_and_its_gradient(height, width, full_height, full_width, block, way):
+    """On the CPU, the way of the CPU and the way of other devices."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(block_resize, '_CPU_BLOCK', block)
         patch.setattr(block_resize, '_COLUMNS', max(block // 8, 1))
         maps = torch.randn(2, height, width, requires_grad=True)
-        resizer = Resizer((height, width), (full_height, full_width), maps.dtype, maps.device)
+        resizer = Resizer((height, width), (full_height, full_width), maps.dtype, torch.device(way))
         expected = F.interpolate(maps[:, None], (full_height, full_width), mode='bilinear', align_corners=False)[:, 0]
         torch.testing.assert_close(up(resizer, maps.detach()), expected.detach(), rtol=1e-5, atol=1e-5)
         fields = torch.randn(3, *expected.shape)

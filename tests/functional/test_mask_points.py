@@ -61,6 +61,18 @@ def test_packed_or_not_equals_grid_sample(size, packs):
     torch.testing.assert_close(sampler.sample(0, points[0]), reference(masks, points)[0], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize('dtype', DTYPES)
+def test_the_way_of_other_devices_equals_grid_sample(monkeypatch, dtype):
+    """Away from the CPU the four pixels around a point are gathered; here on the CPU too."""
+    masks, points = scene(7, 3, 30, 20, 500)
+    monkeypatch.setattr(mask_points, '_bits_will_do', lambda masks: False)
+    index = torch.tensor([2, 0, 0])
+    values = sample_masks(masks.to(dtype), points, index)
+    torch.testing.assert_close(values, reference(masks[index], points), rtol=0, atol=1e-6)
+    shared = sample_masks(masks.to(dtype), points[0])
+    torch.testing.assert_close(shared, reference(masks, points[:1].expand(3, -1, -1)), rtol=0, atol=1e-6)
+
+
 def test_giant_masks_have_exact_indices():
     masks = torch.zeros(1, 4200, 4000, dtype=torch.bool)
     masks[0, -1, ::2] = True

@@ -192,15 +192,14 @@ class BatchHungarianAssigner(BaseAssigner):
         shape = _stack_shape(image.pred) if stacked else (1, len(image.pred))
         if num_true == 0 or shape[1] == 0:
             return torch.zeros(*shape, num_true, device=image.true.labels.device)
-        total = None
-        for cost, term in zip(self.match_costs, self._terms(image, stacked), strict=True):
+        terms = self._terms(image, stacked)
+        for cost, term in zip(self.match_costs, terms, strict=True):
             if term.shape != (*shape, num_true):
                 raise ValueError(
                     f'expected a cost of shape {(*shape, num_true)} (layers, queries, ground truths) from '
                     f'{type(cost).__name__}, got {tuple(term.shape)}'
                 )
-            total = term if total is None else total + term
-        return total
+        return sum(terms[1:], start=terms[0])
 
     def _terms(self, image: _Image, stacked: bool) -> list[Tensor]:
         """Computes each cost of one image, (L, Q, G)."""
