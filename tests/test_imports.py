@@ -12,7 +12,7 @@ ALLOWED = {
     'models/task_modules/match_costs': {'functional', 'registry'},
     'models/task_modules/assigners': {'functional', 'registry', 'hosts', 'models/task_modules/match_costs'},
     'models/layers': {'functional', 'registry', 'hosts'},
-    # Semantic versions of mmdet's mask heads stand on ours for mmdet.
+    # Heads for mmseg that stand on mmdet's share the code of our heads for mmdet.
     'models/decode_heads': {'functional', 'registry', 'hosts', 'models/layers', 'models/losses', 'models/dense_heads'},
     'models/dense_heads': {
         *('functional', 'registry', 'hosts', 'models/layers', 'models/losses'),

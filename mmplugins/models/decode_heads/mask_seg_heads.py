@@ -7,6 +7,7 @@ for the whole batch; a label that is no class raises with the image's name.
 
 from collections.abc import Sequence
 
+import torch
 from mmengine.structures import InstanceData
 from mmseg.models.decode_heads import Mask2FormerHead as ToolboxMask2FormerSegHead
 from mmseg.models.decode_heads import MaskFormerHead as ToolboxMaskFormerSegHead
@@ -14,6 +15,7 @@ from mmseg.utils import ConfigType, SampleList
 from torch import Tensor
 
 from mmplugins.functional.class_masks import class_masks, present_classes
+from mmplugins.functional.matches import upload
 from mmplugins.models.dense_heads.mask2former_head import PointSetHead
 from mmplugins.models.dense_heads.mask_targets import participating_pixels
 from mmplugins.models.dense_heads.maskformer_head import DenseSetHead
@@ -35,12 +37,14 @@ class SemanticSetHead:
             The losses, see the class.
         """
         targets, metas = self._seg_data_to_instance_data(batch_data_samples)
+        options = {}
+        if self.ignore_aware:
+            labels = [sample.gt_sem_seg.data for sample in batch_data_samples]
+            options['valid'] = [
+                participating_pixels(label.shape[-2:], label.device, {}, label, self.ignore_index) for label in labels
+            ]
         scores, masks = self(x, batch_data_samples)
-        if not self.ignore_aware:
-            return self.loss_by_feat(scores, masks, targets, metas)
-        labels = [sample.gt_sem_seg.data for sample in batch_data_samples]
-        valid = [participating_pixels(one.shape[-2:], one.device, {}, one, self.ignore_index) for one in labels]
-        return self.loss_by_feat(scores, masks, targets, metas, valid=valid)
+        return self.loss_by_feat(scores, masks, targets, metas, **options)
 
     def _seg_data_to_instance_data(self, batch_data_samples: SampleList) -> tuple[list[InstanceData], list[dict]]:
         """Makes a mask of each class of each image.
@@ -71,7 +75,8 @@ class SemanticSetHead:
                     f'there are {self.num_classes} classes, so labels must lie in 0..{self.num_classes - 1} or be '
                     f'ignore_index={self.ignore_index}; check num_classes, reduce_zero_label and the data set'
                 )
-            targets.append(InstanceData(labels=label.new_tensor(classes), masks=class_masks(label, classes)))
+            labels = upload(torch.tensor(classes, dtype=label.dtype), label.device)
+            targets.append(InstanceData(labels=labels, masks=class_masks(label, classes)))
         return targets, metas
 
 

@@ -7,7 +7,7 @@ from numbers import Real
 import torch
 from mmdet.models.losses import CrossEntropyLoss, DiceLoss
 from mmdet.models.task_modules.samplers import MaskPseudoSampler
-from mmdet.structures import SampleList
+from mmdet.structures import DetDataSample, SampleList
 from mmdet.utils import InstanceList
 from mmengine.config import ConfigDict
 from mmengine.logging import print_log
@@ -108,21 +108,26 @@ class MaskSetHead:
         Returns:
             The losses, see the class.
         """
-        scores, masks = self(x, batch_data_samples)
+        # Targets first: what they wait for on the device is then not behind the network.
         metas = [sample.metainfo for sample in batch_data_samples]
         sem_segs = [sample.gt_sem_seg if 'gt_sem_seg' in sample else None for sample in batch_data_samples]
         targets = self.preprocess_gt([sample.gt_instances for sample in batch_data_samples], sem_segs)
         check_sizes(targets, metas)
-        if not self.ignore_aware:
-            return self.loss_by_feat(scores, masks, targets, metas)
-        valid = []
-        for sample, target, meta in zip(batch_data_samples, targets, metas, strict=True):
-            size = meta.get('batch_input_shape', target.masks.shape[-2:])
-            sem_seg = sample.gt_sem_seg.sem_seg if 'gt_sem_seg' in sample else None
-            ignored = sample.ignored_instances if 'ignored_instances' in sample else {}
-            crowds = ignored.masks if 'masks' in ignored else None
-            valid.append(participating_pixels(size, target.masks.device, meta, sem_seg, crowds=crowds))
-        return self.loss_by_feat(scores, masks, targets, metas, valid=valid)
+        options = {}
+        if self.ignore_aware:
+            options['valid'] = [
+                self._valid_pixels(*each) for each in zip(batch_data_samples, targets, metas, strict=True)
+            ]
+        scores, masks = self(x, batch_data_samples)
+        return self.loss_by_feat(scores, masks, targets, metas, **options)
+
+    def _valid_pixels(self, sample: DetDataSample, target: InstanceData, meta: dict) -> Tensor:
+        """Tells which pixels of an image take part, bool (H, W)."""
+        size = meta.get('batch_input_shape', target.masks.shape[-2:])
+        sem_seg = sample.gt_sem_seg.sem_seg if 'gt_sem_seg' in sample else None
+        ignored = sample.ignored_instances if 'ignored_instances' in sample else {}
+        crowds = ignored.masks if 'masks' in ignored else None
+        return participating_pixels(size, target.masks.device, meta, sem_seg, crowds=crowds)
 
     def loss_by_feat(
         self,
