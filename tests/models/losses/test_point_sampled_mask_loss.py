@@ -68,8 +68,10 @@ class TestPointSampledMaskLoss(MaskLossContract):
         torch.testing.assert_close(values['loss_mask'], expected, rtol=2e-2, atol=0)
 
     def test_ignored_points_are_not_in_the_mean(self):
-        """Right predictions left, wrong ones right: without the right half the loss is that of the left, nearly 0 (next to
-        the image's edge logits fade to 0, which counts as outside)."""
+        """Right predictions left, wrong ones right: without the right half the loss is that of the left, nearly 0.
+
+        Not quite: towards the image's edge logits fade to the 0 that counts as outside.
+        """
         logits, masks = torch.full((1, 10, 10), -9.0), torch.zeros(1, 40, 40, dtype=torch.bool)
         masks[:, :, 20:] = True
         valid = ~masks[0]
