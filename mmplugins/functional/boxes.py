@@ -118,15 +118,15 @@ def _overlap(first: tuple[Tensor, ...], second: tuple[Tensor, ...], mode: str) -
     u1, v1, u2, v2 = second
     width1, height1 = (x2 - x1).clamp(min=0), (y2 - y1).clamp(min=0)
     width2, height2 = (u2 - u1).clamp(min=0), (v2 - v1).clamp(min=0)
-    across = torch.minimum(x2, u2) - torch.maximum(x1, u1)  # step 1
-    along = torch.minimum(y2, v2) - torch.maximum(y1, v1)
-    inter = across.clamp(min=0) * along.clamp(min=0)  # step 2
+    across = torch.minimum(x2, u2).sub_(torch.maximum(x1, u1))  # step 1; in place: memory is what takes the time
+    along = torch.minimum(y2, v2).sub_(torch.maximum(y1, v1))
+    inter = across.clamp(min=0).mul_(along.clamp(min=0))  # step 2
     area1, area2 = width1 * height1, width2 * height2
     if mode == 'iof':
-        return inter / area1.clamp(min=_MIN_AREA)
-    union = (area1 + area2 - inter).clamp(min=_MIN_AREA)
-    iou = inter / union
+        return inter.div_(area1.clamp(min=_MIN_AREA))
+    union = (area1 + area2).sub_(inter).clamp_(min=_MIN_AREA)
+    iou = inter.div_(union)
     if mode == 'iou':
         return iou
-    enclosure = (width1 + width2 - across) * (height1 + height2 - along)  # step 3
-    return torch.addcdiv(iou, union, enclosure.clamp(min=_MIN_AREA)) - 1
+    enclosure = (width1 + width2).sub_(across).mul_((height1 + height2).sub_(along))  # step 3
+    return iou.addcdiv_(union, enclosure.clamp_(min=_MIN_AREA)).sub_(1)

@@ -12,18 +12,18 @@ b, so q and q t are brought to low resolution apart.
 Letters: h w size of the logits, H W of the masks, n pairs worked on together, R rows, M pairs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .block_resize import Resizer
 from .buffers import empty_buffer, zeros_buffer
+from .ignored import Ignored
 from .mask_losses import binary_focal_dice, dice_of_sums, soft_focal_dice
-from .mask_pairs import LEFT_OUT, MaskLogits, MaskPairs, ignored_logits, pair_maps
+from .mask_pairs import LEFT_OUT, MaskLogits, MaskPairs, pair_maps
 from .points import flat_rows
 
 _BLOCK = 1 << 24  # pixels worked on at once, elsewhere than on the CPU
@@ -45,7 +45,7 @@ def dense_focal_dice(
     mask_logits: MaskLogits,
     masks: Sequence[Tensor],
     pairs: MaskPairs,
-    valid: Sequence[Tensor | None],
+    ignored: Sequence[Ignored | None],
     alpha: float = 0.25,
     gamma: float = 2.0,
 ) -> tuple[Tensor, Tensor]:
@@ -55,7 +55,7 @@ def dense_focal_dice(
         mask_logits: (L, B, Q, h, w), or L tensors (B, Q, h, w).
         masks: (G, H, W) of each image; bool, integer 0 and 1, or floating in [0, 1].
         pairs: Which logits are compared with which masks.
-        valid: For each image bool (H, W), False where pixels take no part, or None.
+        ignored: For each image what takes no part, or None.
         alpha: Weight of the foreground, 1 - alpha that of the background.
         gamma: Exponent of the focal loss.
 
@@ -64,7 +64,7 @@ def dense_focal_dice(
     """
     layers = [mask_logits] if isinstance(mask_logits, Tensor) else list(mask_logits)
     with_grad = torch.is_grad_enabled() and any(layer.requires_grad for layer in layers)
-    found = focal_dice_slopes(mask_logits, masks, pairs, valid, alpha, gamma, with_grad)
+    found = focal_dice_slopes(mask_logits, masks, pairs, ignored, alpha, gamma, with_grad)
     if not with_grad:
         return tuple(found.values)
     if isinstance(mask_logits, Tensor):
@@ -94,8 +94,8 @@ class _Attached(torch.autograd.Function):
         step = 1 if grad.device.type == 'cpu' else max(len(places), 1)
         for start in range(0, len(places), step):
             part = slice(start, start + step)
-            maps = torch.einsum('km,kmhw->mhw', grad_values[:, part], slopes[:, part])
-            flat.index_copy_(0, places[part], maps.to(ctx.dtype))
+            maps = (grad_values[:, part, None, None] * slopes[:, part]).sum(0)  # no product that autocast would round
+            flat.index_add_(0, places[part], maps.to(ctx.dtype))
         return grad, None, None, *(None for _ in rows)
 
 
@@ -104,7 +104,7 @@ def focal_dice_slopes(
     mask_logits: MaskLogits,
     masks: Sequence[Tensor],
     pairs: MaskPairs,
-    valid: Sequence[Tensor | None],
+    ignored: Sequence[Ignored | None],
     alpha: float,
     gamma: float,
     with_grad: bool = True,
@@ -121,12 +121,15 @@ def focal_dice_slopes(
     values = torch.zeros(2, len(pairs.layer), dtype=dtype, device=device)
     slopes = empty_buffer((2, len(pairs.layer), *size), dtype, device) if with_grad else None
     resizers: dict[tuple, Resizer] = {}
-    left_out = [None if pixels is None else _left_out(pixels, *size) for pixels in valid]
-    for image, places in _few_pairs(pairs, masks):
+    left_out = [None if one is None else one.left_out() for one in ignored]
+    pixels = max([1, *(mask[0].numel() for mask in masks if len(mask))])
+    number = 1 if device.type == 'cpu' else max(1, _BLOCK // pixels)
+    for block in pairs.blocks(number):
+        image, places = block.image, block.places
         shape = tuple(masks[image].shape[1:])
         if shape not in resizers:
             resizers[shape] = Resizer(size, shape, dtype, device)
-        maps = pair_maps(mask_logits, pairs, image, places)
+        maps = pair_maps(mask_logits, block, pairs.query, ignored[image])
         sums, fields = _sums_and_fields(  # step 1
             maps, masks[image], pairs.truth[places], left_out[image], resizers[shape], (alpha, gamma), with_grad
         )
@@ -134,39 +137,13 @@ def focal_dice_slopes(
         focal, both, prob, target = sums
         dice, by = dice_of_sums(both, prob, target)  # step 2
         if left_out[image] is not None:
-            dice, counted = dice * (counted > 0), counted.clamp(min=1)
+            counted = counted.clamp(min=1)
         values[:, places] = torch.stack((focal / counted, dice))
         if with_grad:
             by_target, by_prob = by[:, :, None, None]
             grad_dice = fields[1].mul_(by_prob).addcmul_(fields[2], by_target)
             slopes[:, places] = torch.stack((fields[0] / counted, grad_dice))
     return FocalDice(values, slopes)
-
-
-def _few_pairs(pairs: MaskPairs, masks: Sequence[Tensor]) -> Iterator[tuple[int, Tensor]]:
-    """Yields an image and the places of so many of its pairs as are worked on together: on the CPU one."""
-    for image, places in pairs.blocks():
-        number = 1 if places.device.type == 'cpu' else max(1, _BLOCK // max(masks[image][0].numel(), 1))
-        yield from ((image, part) for part in places.split(number))
-
-
-def pixel_participation(valid: Tensor, height: int, width: int) -> Tensor:
-    """Tells which pixels take part, bool (H, W): not ignored, nor upsampled from an ignored logit.
-
-    Args:
-        valid: bool (H, W), False for ignored pixels.
-        height: Of the logits.
-        width: Of the logits.
-    """
-    cells = ignored_logits(valid, height, width)[None, None].float()
-    touched = F.interpolate(cells, valid.shape, mode='bilinear', align_corners=False)[0, 0]
-    return valid.bool() & (touched == 0)
-
-
-def _left_out(valid: Tensor, height: int, width: int) -> Tensor | None:
-    """Tells which pixels take no part, bool (H, W); None if it is known that all do."""
-    left_out = ~pixel_participation(valid, height, width)
-    return None if left_out.device.type == 'cpu' and not left_out.any() else left_out
 
 
 def _sums_and_fields(

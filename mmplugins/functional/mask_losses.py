@@ -49,8 +49,6 @@ class _BceDice(torch.autograd.Function):
             prob_sum = prob.sum(1)
         counted = counted_elements(logits, weight)  # (M,) or a number
         value, slopes = dice_of_sums(torch.linalg.vecdot(prob, target), prob_sum, target.sum(1))
-        if weight is not None:
-            value = value * (weight.sum(1) > 0)
         ctx.save_for_backward(prob, target, weight, slopes)
         ctx.counted = counted
         return entropy.sum(1) / counted, value

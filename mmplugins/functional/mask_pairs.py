@@ -1,28 +1,36 @@
 """Matched pairs of mask logits and ground-truth masks, of all decoder layers and images of a batch.
 
-A pixel that takes no part (``valid`` is False) must change nothing, whatever is predicted or drawn there. A value at
-a point is made of four pixels of the mask and four logits, so a point takes part if none of the eight is ignored,
-and a logit is ignored if every pixel that it covers is.
-
-Shapes: L layers, B images, Q queries, h w size of the logits, G ground truths of an image, H W label size, P points,
-M pairs of all layers.
+Shapes: L layers, B images, Q queries, h w size of the logits, G ground truths of an image, H W label size, M pairs of
+all layers.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .deferred import DeferredReads
-from .mask_points import sample_masks
+from .ignored import Ignored
 from .matches import upload
-from .points import Participation
 
 MaskLogits = Tensor | Sequence[Tensor]  # (L, B, Q, h, w), or L tensors (B, Q, h, w)
 LEFT_OUT = -1e4  # logit of what takes no part: certain background, also in half precision
 _CPU_PAIRS = 4  # pairs that are worked on together on the CPU, so that what is made of them stays in the cache
+
+
+class PairBlock(NamedTuple):
+    """Some pairs of one image: on the CPU of one ground truth, elsewhere of one layer.
+
+    Attributes:
+        image: Index of the image.
+        layers: Layer of each pair.
+        places: int64 (m,), where the pairs are among all.
+    """
+
+    image: int
+    layers: list[int]
+    places: Tensor
 
 
 class MaskPairs(NamedTuple):
@@ -33,7 +41,7 @@ class MaskPairs(NamedTuple):
         image: int64 (M,).
         query: int64 (M,).
         truth: int64 (M,), the ground truth, an index into its image's masks.
-        groups: On the CPU the places of the pairs of each image and ground truth, elsewhere those of each image.
+        groups: The pairs by image and ground truth on the CPU, elsewhere by layer and image.
         counts: Number of pairs, [layer][image].
     """
 
@@ -41,7 +49,7 @@ class MaskPairs(NamedTuple):
     image: Tensor
     query: Tensor
     truth: Tensor
-    groups: list[tuple[int, Tensor]]
+    groups: list[PairBlock]
     counts: list[list[int]]
 
     @property
@@ -49,11 +57,12 @@ class MaskPairs(NamedTuple):
         """Number of pairs of each layer."""
         return [sum(counts) for counts in self.counts]
 
-    def blocks(self) -> Iterator[tuple[int, Tensor]]:
-        """Yields an image and the places of some of its pairs, (m,): a few of one ground truth, or all."""
-        for image, places in self.groups:
-            on_cpu = places.device.type == 'cpu'
-            yield from ((image, part) for part in (places.split(_CPU_PAIRS) if on_cpu else [places]))
+    def blocks(self, number: int | None = None) -> Iterator[PairBlock]:
+        """Yields the groups, at most ``number`` pairs at once; None: a few on the CPU, elsewhere a whole group."""
+        for image, layers, places in self.groups:
+            step = number or (_CPU_PAIRS if places.device.type == 'cpu' else len(layers))
+            for start in range(0, len(layers), step):
+                yield PairBlock(image, layers[start : start + step], places[start : start + step])
 
 
 def join_pairs(
@@ -78,70 +87,40 @@ def join_pairs(
     counts = [[len(query) for query, _ in layer] for layer in matches]
     pairs = [pair for layer in matches for pair in layer] or [torch.zeros(2, 0, dtype=torch.int64)]
     query, truth = (torch.cat(indices) for indices in zip(*pairs, strict=True))
-    cell = torch.arange(num_layers * len(masks)).repeat_interleave(torch.tensor(counts).flatten())  # layer and image
-    layer, image = cell // len(masks), cell % len(masks)
-    group = image
+    sizes = torch.tensor(counts, dtype=torch.int64).flatten()
+    cell = torch.arange(num_layers * len(masks)).repeat_interleave(sizes)  # layer and image
+    layer, image = cell // max(len(masks), 1), cell % max(len(masks), 1)
     if device.type == 'cpu':
-        group = image * (1 + max(map(len, masks), default=0)) + truth
-    group, order = group.sort(stable=True)
+        group, order = (image * (1 + max(map(len, masks), default=0)) + truth).sort(stable=True)
+    else:
+        group, order = cell, torch.arange(len(cell))
     sizes = group.unique_consecutive(return_counts=True)[1].tolist()
-    images = image[order].tolist()
+    of_layer, of_image = layer[order].split(sizes), image[order].split(sizes)
     layer, image, order = upload(torch.stack((layer, image, order)), device)
-    groups, start = [], 0
-    for places in order.split(sizes):
-        groups.append((images[start], places))
-        start += len(places)
+    groups = [
+        PairBlock(int(images[0]), layers.tolist(), places)
+        for images, layers, places in zip(of_image, of_layer, order.split(sizes), strict=True)
+    ]
     return MaskPairs(layer, image, upload(query, device), upload(truth, device), groups, counts)
 
 
-def pair_maps(mask_logits: MaskLogits, pairs: MaskPairs, image: int, places: Tensor) -> Tensor:
-    """Gathers the logits of pairs of one image, (m, h, w), float32 or float64.
+def pair_maps(mask_logits: MaskLogits, block: PairBlock, query: Tensor, ignored: Ignored | None = None) -> Tensor:
+    """Gathers the logits of a block of pairs, (m, h, w), float32 or float64; a copy.
 
     Args:
         mask_logits: (L, B, Q, h, w), or L tensors (B, Q, h, w).
-        pairs: The pairs.
-        image: Index of the image.
-        places: int64 (m,), which pairs, as ``MaskPairs.blocks`` yields them.
+        block: The pairs.
+        query: Query of every pair, int64 (M,).
+        ignored: What takes no part in the image; its logits are set to 0.
     """
-    layer, query = pairs.layer[places], pairs.query[places]
-    if isinstance(mask_logits, Tensor):
-        maps = mask_logits[layer, image, query]
-    elif query.device.type == 'cpu':
-        maps = torch.stack([mask_logits[i][image, j] for i, j in zip(layer.tolist(), query.tolist(), strict=True)])
-    else:  # a block is all pairs of the image, layer by layer
-        counts = [counts[image] for counts in pairs.counts]
-        maps = torch.cat([logits[image][part] for logits, part in zip(mask_logits, query.split(counts), strict=True)])
-    return maps if maps.dtype == torch.float64 else maps.float()
-
-
-def participation(valid: Tensor | None, height: int, width: int) -> Participation | None:
-    """Gives the function that tells which points take part.
-
-    Args:
-        valid: bool (H, W), False where a pixel takes no part; None: all take part.
-        height: Of the logits.
-        width: Of the logits.
-
-    Returns:
-        A function of points x,y in 0 to 1, (..., 2), that gives bool (...): True if no pixel and no logit around the
-        point is ignored. None if, as far as is known without waiting for the device, all do.
-    """
-    if valid is None or (valid.device.type == 'cpu' and bool(valid.all())):
-        return None
-    pixels = ~valid.bool()
-    cells = ignored_logits(valid, height, width)
-
-    def takes_part(points: Tensor) -> Tensor:
-        flat = points.reshape(-1, 2)
-        found = sample_masks(pixels[None], flat)[0] + sample_masks(cells[None], flat)[0]
-        return (found == 0).view(points.shape[:-1])
-
-    return takes_part
-
-
-def ignored_logits(valid: Tensor, height: int, width: int) -> Tensor:
-    """Tells which logits, bool (h, w), cover ignored pixels only; see ``participation``."""
-    return F.adaptive_max_pool2d(valid[None].float(), (height, width))[0] == 0
+    query = query[block.places]
+    if query.device.type == 'cpu':
+        rows = zip(block.layers, query.tolist(), strict=True)
+        maps = torch.stack([mask_logits[layer][block.image, row] for layer, row in rows])
+    else:
+        maps = mask_logits[block.layers[0]][block.image, query]
+    maps = maps if maps.dtype == torch.float64 else maps.float()
+    return maps if ignored is None else ignored.clear(maps)
 
 
 def check_masks(masks: Sequence[Tensor], num_images: int, size: Sequence[int] | None = None) -> None:

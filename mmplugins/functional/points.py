@@ -30,8 +30,6 @@ from .mask_points import MINUS_ONE
 _CPU_MAPS = 16  # maps sampled at once at shared points
 _CPU_ROWS = 4  # rows of points sampled at once, so that what is made of them stays in the cache
 
-Participation = Callable[[Tensor], Tensor]
-
 
 def sample_logits(
     logits: Tensor, points: Tensor, rows: Sequence[Tensor] | None = None, values: Tensor | None = None
@@ -42,7 +40,7 @@ def sample_logits(
         logits: float32 or float64 (half precision is sampled in float32), shape (N, h, w), or with more axes in front
             if ``rows`` is given.
         points: x,y in 0 to 1, shape (M, P, 2).
-        rows: Which map each row of points is for: an int64 (M,) for each axis before h, w; none twice. None: row i is
+        rows: Which map each row of points is for: an int64 (M,) for each axis before h, w. None: row i is
             for map i.
         values: What the samples are known to be, (M, P); None: they are computed.
 
@@ -113,7 +111,7 @@ class _SampledLogits(torch.autograd.Function):
     def forward(ctx, logits: Tensor, points: Tensor, values: Tensor, *rows: Tensor) -> Tensor:
         ctx.save_for_backward(points, *rows)
         ctx.shape, ctx.dtype = logits.shape, logits.dtype
-        return values.clone() if values.requires_grad else values.view_as(values)
+        return values.view_as(values)
 
     @staticmethod
     @once_differentiable
@@ -128,7 +126,7 @@ class _SampledLogits(torch.autograd.Function):
             if places is None:
                 flat[part] = maps
             else:
-                flat.index_copy_(0, places[part], maps)
+                flat.index_add_(0, places[part], maps)
         return grad, None, None, *(None for _ in rows)
 
 
@@ -158,7 +156,7 @@ def uncertain_points(
     importance_sample_ratio: float = 0.75,
     generator: torch.Generator | None = None,
     draws: tuple[Tensor, Tensor] | None = None,
-    takes_part: Participation | None = None,
+    takes_part: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Chooses points where a map's sign is least certain, and some anywhere.
 

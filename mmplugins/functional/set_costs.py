@@ -14,6 +14,7 @@ Deliberate differences from the released code and from mmdet's costs:
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -99,9 +100,12 @@ def bce_mask_cost(logits: Tensor, masks: Tensor, valid: Tensor | None = None) ->
     Raises:
         ValueError: Numbers of points differ.
     """
-    logits, masks, valid, count = _points(logits, masks, valid)
-    entropy = _point_sum(F.softplus(logits), valid)  # (..., Q), of an empty mask
-    return (entropy.unsqueeze(-1) - _pair_sum(logits, _weighted(masks, valid))) / count
+
+    def cost(logits: Tensor, masks: Tensor, valid: Tensor | None) -> Tensor:
+        entropy = _point_sum(F.softplus(logits), valid)  # (..., Q), of an empty mask
+        return (entropy.unsqueeze(-1) - _pair_sum(logits, _weighted(masks, valid))) / _count(logits, valid)
+
+    return _by_layer(cost, logits, masks, valid)
 
 
 def focal_mask_cost(
@@ -128,23 +132,32 @@ def focal_mask_cost(
     Raises:
         ValueError: Numbers of points differ.
     """
-    logits, masks, valid, count = _points(logits, masks, valid)
-    negative, positive = _focal_terms(logits, alpha, gamma, eps)
-    change = _pair_sum(positive - negative, _weighted(masks, valid))
-    return (_point_sum(negative, valid).unsqueeze(-1) + change) / count
+
+    def cost(logits: Tensor, masks: Tensor, valid: Tensor | None) -> Tensor:
+        negative, positive = _focal_terms(logits, alpha, gamma, eps)
+        change = _pair_sum(positive - negative, _weighted(masks, valid))
+        return (_point_sum(negative, valid).unsqueeze(-1) + change) / _count(logits, valid)
+
+    return _by_layer(cost, logits, masks, valid)
 
 
 def dice_mask_cost(
-    probs: Tensor, masks: Tensor, valid: Tensor | None = None, eps: float = 1e-3, naive: bool = True
+    pred: Tensor,
+    masks: Tensor,
+    valid: Tensor | None = None,
+    eps: float = 1e-3,
+    naive: bool = True,
+    sigmoid: bool = False,
 ) -> Tensor:
     """Computes 1 - (2 sum(p t) + eps) / (sum(p) + sum(t) + eps) over the points.
 
     Args:
-        probs: Probabilities, shape (..., Q, P), any floating dtype.
+        pred: Probabilities, or logits of them, shape (..., Q, P), any floating dtype.
         masks: Values in [0, 1], any dtype, shape (..., G, P), or (G, P) for all leading axes.
         valid: Weight of each point, any dtype, shape (..., P) or (P,); 0 leaves it out. None: all count.
         eps: Smoothing term.
         naive: False squares p and t in the denominator.
+        sigmoid: Whether ``pred`` holds logits.
 
     Returns:
         Costs, shape (..., Q, G).
@@ -152,11 +165,15 @@ def dice_mask_cost(
     Raises:
         ValueError: Numbers of points differ.
     """
-    probs, masks, valid, _ = _points(probs, masks, valid)
-    counted = _weighted(masks, valid)
-    size = _point_sum(probs if naive else probs.square(), valid).unsqueeze(-1)  # (..., Q, 1)
-    size_true = (counted if naive else counted * masks).sum(-1).unsqueeze(-2)  # (..., 1, G)
-    return 1 - (2 * _pair_sum(probs, counted) + eps) / (size + size_true + eps)
+
+    def cost(pred: Tensor, masks: Tensor, valid: Tensor | None) -> Tensor:
+        prob = pred.sigmoid() if sigmoid else pred
+        counted = _weighted(masks, valid)
+        size = _point_sum(prob if naive else prob.square(), valid).unsqueeze(-1)  # (..., Q, 1)
+        size_true = (counted if naive else counted * masks).sum(-1).unsqueeze(-2)  # (..., 1, G)
+        return 1 - (2 * _pair_sum(prob, counted) + eps) / (size + size_true + eps)
+
+    return _by_layer(cost, pred, masks, valid)
 
 
 def full_precision(x: Tensor) -> Tensor:
@@ -183,22 +200,35 @@ def _focal_terms(logits: Tensor, alpha: float, gamma: float, eps: float) -> tupl
     return (1 - alpha) * prob.pow(gamma) * not_p, alpha * rest.pow(gamma) * not_q
 
 
-def _points(logits: Tensor, masks: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None, Tensor | int]:
-    """Checks numbers of points; gives all in the dtype of computation, and the sum of the weights, (..., 1, 1)."""
-    points = [logits.shape[-1], masks.shape[-1], *([] if valid is None else [valid.shape[-1]])]
+def _by_layer(
+    cost: Callable[[Tensor, Tensor, Tensor | None], Tensor], pred: Tensor, masks: Tensor, valid: Tensor | None
+) -> Tensor:
+    """Computes a cost of masks in the dtype of computation, on the CPU one entry of the first axis after the other.
+
+    There what is made of a layer then takes memory that the last one has left, instead of new pages from the system.
+    """
+    points = [pred.shape[-1], masks.shape[-1], *([] if valid is None else [valid.shape[-1]])]
     if len(set(points)) > 1:
         raise ValueError(
-            f'logits (..., Q, P) {tuple(logits.shape)}, masks (..., G, P) {tuple(masks.shape)} and valid (..., P) '
+            f'predictions (..., Q, P) {tuple(pred.shape)}, masks (..., G, P) {tuple(masks.shape)} and valid (..., P) '
             f'{None if valid is None else tuple(valid.shape)} must have the same number of points, got {points}; '
             'sample or resize them alike'
         )
-    logits = full_precision(logits)
-    masks = masks.to(logits.dtype)
+    if pred.device.type == 'cpu' and pred.dim() == 3 and len(pred) > 1:
+        layers = range(len(pred))
+        masks = masks if masks.dim() == 3 else masks.to(full_precision(pred[:0]).dtype).expand(len(pred), -1, -1)
+        valids = [None] * len(pred) if valid is None else valid.expand(len(pred), -1)
+        return torch.stack([_by_layer(cost, pred[layer], masks[layer], valids[layer]) for layer in layers])
+    pred = full_precision(pred)
+    return cost(pred, masks.to(pred.dtype), None if valid is None else valid.to(pred.dtype))
+
+
+def _count(pred: Tensor, valid: Tensor | None) -> Tensor | int:
+    """Gives the sum of the weights of the points, (..., 1, 1), but 1 where it is 0."""
     if valid is None:
-        return logits, masks, None, max(points[0], 1)
-    valid = valid.to(logits.dtype)
+        return max(pred.shape[-1], 1)
     count = valid.sum(-1)[..., None, None]
-    return logits, masks, valid, torch.where(count > 0, count, 1)
+    return torch.where(count > 0, count, 1)
 
 
 def _weighted(masks: Tensor, valid: Tensor | None) -> Tensor:

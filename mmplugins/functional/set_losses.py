@@ -7,7 +7,7 @@ Shapes: L decoder layers, B images, Q queries, C classes, G objects of all image
 layers. ``matches`` is made by ``pack_matches``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -126,3 +126,23 @@ def cardinality_error(predicted: Tensor, num_objects: Tensor, no_object: int) ->
         Scalar.
     """
     return ((predicted != no_object).sum(1) - num_objects).abs().float().mean()
+
+
+def name_by_layer(values: Mapping[str, Tensor], num_layers: int) -> dict[str, Tensor]:
+    """Names losses by their layer, as mmdet does.
+
+    Args:
+        values: By name, (L,) each, or (1,) for a loss that only the last layer has.
+        num_layers: L.
+
+    Returns:
+        Scalars: the last layer's under their own names, and before the name of another's stands ``d{i}.``
+    """
+    named = {}
+    values = {name: value.unbind() for name, value in values.items()}
+    for layer in [num_layers - 1, *range(num_layers - 1)]:
+        for name, layers in values.items():
+            place = layer - num_layers + len(layers)
+            if place >= 0:
+                named[name if layer == num_layers - 1 else f'd{layer}.{name}'] = layers[place]
+    return named

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .deferred import DeferredReads
+from .set_costs import full_precision
 
 LARGEST = 10.0  # images; a normalised box is never that far out, and one in pixels always
 
@@ -28,14 +29,20 @@ class Objects(NamedTuple):
     counts: list[int]
 
 
-def check_outputs(outputs: Mapping[str, Tensor | Sequence[Tensor]], needed: Sequence[str], num_classes: int) -> None:
-    """Checks the shapes of what a network predicts.
+def check_outputs(
+    outputs: Mapping[str, Tensor | Sequence[Tensor]], needed: Sequence[str], num_classes: int, mask_layers: str = 'all'
+) -> dict[str, Tensor | Sequence[Tensor]]:
+    """Checks the shapes of what a network predicts and picks what is needed.
 
     Args:
         outputs: 'logits' (L, B, Q, C+1); 'boxes' (L, B, Q, 4); 'masks' (L, B, Q, h, w), a list of L tensors
-            (B, Q, h, w), or (B, Q, h, w).
-        needed: Keys that must be there.
+            (B, Q, h, w), or (B, Q, h, w) of the last layer.
+        needed: Keys that must be there, 'logits' among them.
         num_classes: C.
+        mask_layers: 'all' or 'last', the layers whose masks must be there.
+
+    Returns:
+        Logits and boxes in float32 (float64 for float64); masks as they are, with an axis of layers.
 
     Raises:
         ValueError: A key is missing or a shape does not fit.
@@ -55,20 +62,32 @@ def check_outputs(outputs: Mapping[str, Tensor | Sequence[Tensor]], needed: Sequ
             f'expected logits (L, B, Q, {num_classes + 1}): {num_classes} classes and no-object, L and B at least 1, '
             f'got {tuple(logits.shape)}; for a single layer add an axis, logits[None], and check num_classes'
         )
-    boxes, masks = outputs.get('boxes'), outputs.get('masks')
-    if boxes is not None and boxes.shape != (*logits.shape[:3], 4):
+    if 'boxes' in needed and outputs['boxes'].shape != (*logits.shape[:3], 4):
         raise ValueError(
-            f'expected boxes (L, B, Q, 4) beside logits {tuple(logits.shape)}, got {tuple(boxes.shape)}; '
+            f'expected boxes (L, B, Q, 4) beside logits {tuple(logits.shape)}, got {tuple(outputs["boxes"].shape)}; '
             'both must come from the same layers, images and queries'
         )
-    if masks is None:
-        return
-    shapes = [tuple(layer.shape) for layer in ([masks] if isinstance(masks, Tensor) and masks.dim() == 4 else masks)]
-    if len(shapes) not in (1, len(logits)) or any(shape[:-2] != logits.shape[1:3] for shape in shapes):
+    checked = {key: full_precision(outputs[key]) for key in ('logits', 'boxes') if key in needed}
+    if 'masks' in needed:
+        checked['masks'] = _mask_layers(outputs['masks'], logits, mask_layers)
+    return checked
+
+
+def _mask_layers(masks: Tensor | Sequence[Tensor], logits: Tensor, mask_layers: str) -> Tensor | Sequence[Tensor]:
+    """Checks the shapes of mask logits and gives them an axis of layers."""
+    masks = masks[None] if isinstance(masks, Tensor) and masks.dim() == 4 else masks
+    shapes = [tuple(layer.shape) for layer in masks]
+    if any(len(shape) != 4 or shape[:2] != logits.shape[1:3] for shape in shapes):
         raise ValueError(
             f'expected masks (L, B, Q, h, w), or (B, Q, h, w) of the last layer, beside logits {tuple(logits.shape)}, '
             f'got {len(shapes)} layers of {shapes[:1]}'
         )
+    if len(masks) != len(logits) and (mask_layers == 'all' or len(masks) != 1):
+        raise ValueError(
+            f'mask_layers={mask_layers!r} needs the masks of {len(logits)} layers, got those of {len(masks)}; '
+            "give all, or the last one's with mask_layers='last'"
+        )
+    return masks
 
 
 def join_objects(

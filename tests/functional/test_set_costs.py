@@ -18,8 +18,8 @@ from mmplugins.functional.set_costs import (
 MASK_COSTS = {
     'bce': bce_mask_cost,
     'focal': focal_mask_cost,
-    'dice': lambda logits, masks, valid=None: dice_mask_cost(logits.sigmoid(), masks, valid),
-    'dice_squared': lambda logits, masks, valid=None: dice_mask_cost(logits.sigmoid(), masks, valid, 1.0, False),
+    'dice': lambda logits, masks, valid=None: dice_mask_cost(logits, masks, valid, sigmoid=True),
+    'dice_squared': lambda logits, masks, valid=None: dice_mask_cost(logits, masks, valid, 1.0, False, sigmoid=True),
 }
 each_mask_cost = pytest.mark.parametrize('cost', [pytest.param(cost, id=name) for name, cost in MASK_COSTS.items()])
 

@@ -9,6 +9,7 @@ from mmplugins.functional.set_losses import (
     class_error,
     classification_loss,
     matched_classes,
+    name_by_layer,
 )
 
 CPU = torch.device('cpu')
@@ -100,6 +101,12 @@ def test_cardinality_error_by_hand():
     """One and two predictions that are not no-object, two and zero objects: (1 + 2) / 2."""
     predicted = torch.tensor([[3, 2, 3], [0, 3, 1]])
     assert float(cardinality_error(predicted, torch.tensor([2, 0]), 3)) == 1.5
+
+
+def test_names_are_the_toolbox_s():
+    values = {'loss_cls': torch.tensor([1.0, 2, 3]), 'loss_mask': torch.tensor([4.0])}
+    named = [(name, float(value)) for name, value in name_by_layer(values, 3).items()]
+    assert named == [('loss_cls', 3), ('loss_mask', 4), ('d0.loss_cls', 1), ('d1.loss_cls', 2)]
 
 
 @pytest.mark.parametrize('name', ['labels', 'boxes'])

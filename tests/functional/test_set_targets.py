@@ -22,8 +22,15 @@ def join(*targets, needed=('labels', 'boxes')):
 
 
 def test_good_outputs_pass():
-    check_outputs(outputs(), ['logits', 'boxes', 'masks'], 3)
-    check_outputs(outputs(masks=torch.zeros(2, 5, 8, 8)), ['logits', 'boxes', 'masks'], 3)
+    needed = ['logits', 'boxes', 'masks']
+    given = outputs()
+    assert all(value is given[key] for key, value in check_outputs(given, needed, 3).items())
+    assert list(check_outputs(given, ['logits'], 3)) == ['logits']
+    half = {key: value.half() for key, value in given.items()}
+    assert [value.dtype for value in check_outputs(half, needed, 3).values()] == [*2 * [torch.float32], torch.float16]
+    layers = list(given['masks'])
+    assert check_outputs(outputs(masks=layers), needed, 3)['masks'] is layers
+    assert check_outputs(outputs(masks=layers[1]), needed, 3, 'last')['masks'].shape == (1, 2, 5, 8, 8)
 
 
 @pytest.mark.parametrize(
@@ -33,12 +40,20 @@ def test_good_outputs_pass():
         ({'logits': torch.zeros(2, 2, 5, 3)}, r'got \(2, 2, 5, 3\); for a single layer add an axis, .* num_classes'),
         ({'logits': torch.zeros(2, 0, 5, 4)}, r'L and B at least 1, got \(2, 0, 5, 4\)'),
         ({'boxes': torch.zeros(2, 2, 6, 4)}, r'expected boxes \(L, B, Q, 4\) .* got \(2, 2, 6, 4\)'),
-        ({'masks': torch.zeros(2, 6, 8, 8)}, r'expected masks \(L, B, Q, h, w\), or .* got \(2, 6, 8, 8\)'),
+        (
+            {'masks': torch.zeros(2, 6, 8, 8)},
+            r'expected masks \(L, B, Q, h, w\), or .* got 1 layers of \[\(2, 6, 8, 8\)\]',
+        ),
+        (
+            {'masks': torch.zeros(2, 5, 8, 8)},
+            r"mask_layers='all' needs the masks of 2 layers, got those of 1; give all",
+        ),
+        ({'masks': [torch.zeros(2, 5, 8, 8)] * 3}, r"mask_layers='all' needs the masks of 2 layers, got those of 3"),
     ],
 )
 def test_wrong_outputs_raise(change, message):
     with pytest.raises(ValueError, match=message):
-        check_outputs(outputs(**change), ['logits'], 3)
+        check_outputs(outputs(**change), ['logits', 'boxes', 'masks'], 3)
 
 
 def test_missing_and_integer_outputs_raise():

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmplugins.functional.dense_masks import dense_focal_dice, pixel_participation
+from mmplugins.functional.dense_masks import dense_focal_dice
+from mmplugins.functional.ignored import Ignored
 from mmplugins.functional.mask_pairs import MaskLogits, MaskPairs, check_masks
 from mmplugins.registry import MODELS
 
@@ -121,16 +122,16 @@ class DenseMaskLoss(BaseMaskLoss):
         dtype = torch.float64 if layers[0].dtype == torch.float64 else torch.float32
         found = []
         for image, truth in enumerate(masks):
-            pred = torch.stack([layer[image] for layer in layers]) if not isinstance(mask_logits, Tensor) else None
-            pred = mask_logits.detach()[:, image] if pred is None else pred
-            pixels = None if valid is None else valid[image]
-            found.append(
-                {
-                    'pred': pred.to(dtype),
-                    'gt': nearest(truth, size).to(dtype),
-                    'valid': None if pixels is None else nearest(pixels[None], size)[0],
-                }
-            )
+            if isinstance(mask_logits, Tensor):
+                pred = mask_logits.detach()[:, image]
+            else:
+                pred = torch.stack([layer[image] for layer in layers])
+            pred, gt = pred.to(dtype), nearest(truth, size).to(dtype)
+            taking_part = None
+            if valid is not None and valid[image] is not None:
+                taking_part = nearest(valid[image][None], size)[0].bool()
+                pred = pred.masked_fill(~taking_part, 0)  # not even a NaN there may matter
+            found.append({'pred': pred, 'gt': gt, 'valid': taking_part})
         return found
 
     def pair_losses(
@@ -140,18 +141,18 @@ class DenseMaskLoss(BaseMaskLoss):
         pairs: MaskPairs,
         avg_factor: Tensor | float,
         point_coords: Sequence[Tensor] | None,
-        valid: Sequence[Tensor | None],
+        ignored: Sequence[Ignored | None],
     ) -> Losses:
         """Computes both losses of every layer, (L,) each; see ``layer_losses``."""
         losses = [None, None]
         if self.mask_weight is not None or self.dice_weight is not None:
-            values = dense_focal_dice(mask_logits, masks, pairs, valid, self.alpha, self.gamma)
+            values = dense_focal_dice(mask_logits, masks, pairs, ignored, self.alpha, self.gamma)
             losses = [
                 torch.stack([mean_over(part, avg_factor) for part in value.split(pairs.per_layer)]) for value in values
             ]
         called = [None, None]
         if self.mask_weight is None or self.dice_weight is None:
-            called = self._call_losses(mask_logits, masks, pairs, avg_factor, valid)
+            called = self._call_losses(mask_logits, masks, pairs, avg_factor, ignored)
         weights = (self.mask_weight, self.dice_weight)
         return tuple(
             theirs if weight is None else weight * ours
@@ -164,7 +165,7 @@ class DenseMaskLoss(BaseMaskLoss):
         masks: Sequence[Tensor],
         pairs: MaskPairs,
         avg_factor: Tensor | float,
-        valid: Sequence[Tensor | None],
+        ignored: Sequence[Ignored | None],
     ) -> Sequence[Tensor | None]:
         """Computes the losses given as configs, (L,) each, layer by layer on upsampled logits, as mmdet's head does."""
         found, start = [], 0
@@ -173,13 +174,15 @@ class DenseMaskLoss(BaseMaskLoss):
             for image, count in enumerate(counts):
                 query, truth = pairs.query[start : start + count], pairs.truth[start : start + count]
                 if count:
-                    parts.append(_upsampled(mask_logits[layer][image, query], masks[image][truth].long(), valid[image]))
+                    parts.append(
+                        _upsampled(mask_logits[layer][image, query], masks[image][truth].long(), ignored[image])
+                    )
                 start += count
             if not parts:
                 found.append([mask_logits[layer][:0].sum()] * 2)
                 continue
             logits, target, weight = (torch.cat(part) for part in zip(*parts, strict=True))
-            found.append(self._call_layer(logits, target, None if set(valid) == {None} else weight, avg_factor))
+            found.append(self._call_layer(logits, target, weight if any(ignored) else None, avg_factor))
         return [None if None in values else torch.stack(values) for values in zip(*found, strict=True)]
 
     def _call_layer(
@@ -213,10 +216,12 @@ def nearest(maps: Tensor, size: Sequence[int]) -> Tensor:
     return maps[:, rows[:, None], columns]
 
 
-def _upsampled(logits: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def _upsampled(logits: Tensor, target: Tensor, ignored: Ignored | None) -> tuple[Tensor, Tensor, Tensor]:
     """Gives logits at the size of the masks, the masks, and 1 for pixels that take part; each (m, H, W)."""
-    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    full = F.interpolate(logits[:, None].to(dtype), target.shape[1:], mode='bilinear', align_corners=False)[:, 0]
-    if valid is None:
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    if ignored is not None:
+        logits = logits.masked_fill(ignored.logits, 0)
+    full = F.interpolate(logits[:, None], target.shape[1:], mode='bilinear', align_corners=False)[:, 0]
+    if ignored is None:
         return full, target, torch.ones_like(full)
-    return full, target, pixel_participation(valid, *logits.shape[1:]).to(dtype).expand_as(full)
+    return full, target, (~ignored.left_out()).to(full.dtype).expand_as(full)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmplugins.functional.deferred import DeferredReads
+from mmplugins.functional.ignored import Ignored, find_ignored
 from mmplugins.functional.mask_pairs import (
     LEFT_OUT,
     MaskLogits,
@@ -115,8 +116,8 @@ class BaseMaskLoss(nn.Module, metaclass=ABCMeta):
         device = layers[0].device
         with torch.autocast(device.type, enabled=False):
             pairs = join_pairs(matches, masks, len(layers), device)
-            valid = [None] * len(masks) if valid is None else valid
-            losses = self.pair_losses(mask_logits, masks, pairs, avg_factor, point_coords, valid, **kwargs)
+            ignored = find_ignored(valid, len(masks), layers[0].shape[-2:])
+            losses = self.pair_losses(mask_logits, masks, pairs, avg_factor, point_coords, ignored, **kwargs)
         return dict(zip(('loss_mask', 'loss_dice'), losses, strict=True))
 
     @abstractmethod
@@ -127,7 +128,7 @@ class BaseMaskLoss(nn.Module, metaclass=ABCMeta):
         pairs: MaskPairs,
         avg_factor: Tensor | float,
         point_coords: Sequence[Tensor] | None,
-        valid: Sequence[Tensor | None],
+        ignored: Sequence[Ignored | None],
     ) -> Losses:
         """Computes both losses of every layer, (L,) each; takes what ``layer_losses`` takes, checked."""
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from mmplugins.functional.buffers import empty_buffer
+from mmplugins.functional.ignored import Ignored, find_ignored
 from mmplugins.functional.mask_losses import bce_dice
-from mmplugins.functional.mask_pairs import MaskLogits, MaskPairs, check_masks, pair_maps, participation
+from mmplugins.functional.mask_pairs import MaskLogits, MaskPairs, check_masks, pair_maps
 from mmplugins.functional.mask_points import mask_sampler, sample_masks
 from mmplugins.functional.points import (
     check_sampling,
@@ -132,7 +133,7 @@ class PointSampledMaskLoss(BaseMaskLoss):
 
         Returns:
             For each image ``pred`` (L, Q, P) logits, ``gt`` (L, G, P) and ``valid`` bool (L, P), or None if all points
-            take part.
+            take part; a single point in an image without masks.
         """
         layers = check_logits(mask_logits)
         images = layers[0].shape[0]
@@ -146,22 +147,19 @@ class PointSampledMaskLoss(BaseMaskLoss):
                 f'expected match_coords ({len(layers)}, {images}, P, 2), a set of points for each layer and image, got '
                 f'{tuple(match_coords.shape)}'
             )
-        size = layers[0].shape[-2:]
+        ignored = find_ignored(valid, images, layers[0].shape[-2:])
+        dtype = torch.float64 if layers[0].dtype == torch.float64 else torch.float32
         found = []
         for image in range(images):
-            points = match_coords[:, image]  # (L, P, 2)
+            points = match_coords[:, image].to(dtype)  # (L, P, 2)
+            points = points if len(masks[image]) else points[:, :1]  # there is nothing to compare with
             truth = sample_masks(masks[image], points.flatten(0, 1)).view(len(masks[image]), *points.shape[:2])
-            takes_part = participation(None if valid is None else valid[image], *size)
-            pred = empty_buffer((len(layers), layers[0].shape[1], points.shape[1]), truth.dtype, truth.device)
+            pred = empty_buffer((len(layers), layers[0].shape[1], points.shape[1]), dtype, layers[0].device)
             for values, layer, place in zip(pred, layers, points, strict=True):
-                sample_into(values, layer[image], place)
-            found.append(
-                {
-                    'pred': pred,
-                    'gt': truth.transpose(0, 1),
-                    'valid': None if takes_part is None else takes_part(points),
-                }
-            )
+                maps = layer[image] if ignored[image] is None else ignored[image].clear(layer[image].clone())
+                sample_into(values, maps, place)
+            valid_points = None if ignored[image] is None else ignored[image].take_part(points)
+            found.append({'pred': pred, 'gt': truth.transpose(0, 1), 'valid': valid_points})
         return found
 
     def pair_losses(
@@ -171,12 +169,12 @@ class PointSampledMaskLoss(BaseMaskLoss):
         pairs: MaskPairs,
         avg_factor: Tensor | float,
         point_coords: Sequence[Tensor] | None,
-        valid: Sequence[Tensor | None],
+        ignored: Sequence[Ignored | None],
         generator: torch.Generator | None = None,
     ) -> Losses:
         """Computes both losses of every layer, (L,) each; see ``layer_losses``."""
         points, logits, target, weight = self.sample_pairs(
-            mask_logits, masks, pairs, point_coords, valid, generator
+            mask_logits, masks, pairs, point_coords, ignored, generator
         )  # steps 1 and 2
         if isinstance(mask_logits, Tensor):
             logits = sample_logits(mask_logits, points, (pairs.layer, pairs.image, pairs.query), logits)
@@ -199,7 +197,7 @@ class PointSampledMaskLoss(BaseMaskLoss):
         masks: Sequence[Tensor],
         pairs: MaskPairs,
         point_coords: Sequence[Tensor] | None,
-        valid: Sequence[Tensor | None],
+        ignored: Sequence[Ignored | None],
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Chooses points for every pair and samples there; steps 1 and 2.
@@ -208,17 +206,17 @@ class PointSampledMaskLoss(BaseMaskLoss):
             Points (M, P, 2), logits (M, P), targets (M, P) and, unless all points take part, weights (M, P).
         """
         layers = mask_logits if isinstance(mask_logits, Tensor) else mask_logits[0]
-        size, exact = layers.shape[-2:], layers.dtype == torch.float64
         given = None if point_coords is None else self._given_points(point_coords, pairs)
         num_points = self.num_points if given is None else given.shape[1]
-        dtype = torch.float64 if exact else torch.float32
+        dtype = torch.float64 if layers.dtype == torch.float64 else torch.float32
         found = empty_buffer((4, len(pairs.layer), num_points), dtype, layers.device)
         points, (logits, target) = found[:2].permute(1, 2, 0), found[2:]  # x and y apart in memory
-        parts = [participation(pixels, *size) for pixels in valid]
-        weight = None if all(part is None for part in parts) else torch.ones_like(logits)
+        weight = None if all(one is None for one in ignored) else torch.ones_like(logits)
         truths = [mask_sampler(mask, num_points * len(pairs.counts)) for mask in masks]
-        for image, places in pairs.blocks():
-            maps = pair_maps(mask_logits, pairs, image, places)
+        for block in pairs.blocks():
+            image, places = block.image, block.places
+            left_out = ignored[image]
+            maps = pair_maps(mask_logits, block, pairs.query, left_out)
             if given is None:
                 chosen, values = uncertain_points(
                     maps,
@@ -226,15 +224,15 @@ class PointSampledMaskLoss(BaseMaskLoss):
                     self.oversample_ratio,
                     self.importance_sample_ratio,
                     generator,
-                    takes_part=parts[image],
+                    takes_part=None if left_out is None else left_out.take_part,
                 )
             else:
                 chosen = given[places].to(maps)
                 values = grid_values(maps, chosen)
             points[places], logits[places] = chosen, values
             target[places] = truths[image](chosen, pairs.truth[places])
-            if parts[image] is not None:
-                weight[places] = parts[image](chosen).to(dtype)
+            if left_out is not None:
+                weight[places] = left_out.take_part(chosen).to(dtype)
         return points, logits, target, weight
 
     def _given_points(self, point_coords: Sequence[Tensor], pairs: MaskPairs) -> Tensor:

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from mmplugins.functional.deferred import DeferredReads
 from mmplugins.functional.matches import Matches, Pairs, pack_matches
-from mmplugins.functional.set_costs import full_precision
 from mmplugins.functional.set_losses import (
     box_losses,
     cardinality_error,
     class_error,
     classification_loss,
     matched_classes,
+    name_by_layer,
 )
 from mmplugins.functional.set_targets import Objects, check_objects, check_outputs, join_objects, valid_maps
 from mmplugins.registry import MODELS, TASK_UTILS
@@ -122,8 +122,7 @@ class SetCriterion(nn.Module):
         needed = [key for key in ('boxes', 'masks') if key in self.losses]
         if 'boxes' in outputs and all('boxes' in target for target in targets):  # for the matching, if for no loss
             needed = ['boxes', *(key for key in needed if key != 'boxes')]
-        check_outputs(outputs, ['logits', *needed], self.num_classes)
-        outputs = self._prepare(outputs)
+        outputs = check_outputs(outputs, ['logits', *needed], self.num_classes, self.mask_layers)
         metas = [{}] * len(targets) if img_metas is None else list(img_metas)
         if len(metas) != len(targets):
             raise ValueError(f'expected one dict for each of {len(targets)} images in img_metas, got {len(metas)}')
@@ -200,19 +199,6 @@ class SetCriterion(nn.Module):
         """Computes the classification loss of each layer, (L,); takes what ``classification_loss`` takes."""
         return classification_loss(logits, classes, self.class_weight.to(logits.dtype), avg_factor)
 
-    def _prepare(self, outputs: Mapping[str, Tensor | Sequence[Tensor]]) -> dict[str, Tensor | Sequence[Tensor]]:
-        """Brings logits and boxes to the precision of the losses, and masks to a layer axis."""
-        prepared = {key: full_precision(outputs[key]) for key in ('logits', 'boxes') if key in outputs}
-        if 'masks' in self.losses:
-            masks = outputs['masks']
-            prepared['masks'] = masks[None] if isinstance(masks, Tensor) and masks.dim() == 4 else masks
-            if self.mask_layers == 'all' and len(prepared['masks']) != len(outputs['logits']):
-                raise ValueError(
-                    f"mask_layers='all' needs the masks of {len(outputs['logits'])} layers, got those of "
-                    f"{len(prepared['masks'])}; give all, or set mask_layers='last'"
-                )
-        return prepared
-
     def _losses(
         self,
         outputs: Mapping[str, Tensor],
@@ -249,18 +235,8 @@ class SetCriterion(nn.Module):
             )
         if 'cardinality' in self.losses:  # step 5
             log['cardinality_error'] = cardinality_error(predicted, matches.numbers[:-2], self.num_classes)
-        return {**self._by_name(found, layers), **log}
-
-    def _by_name(self, found: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
-        """Weights the losses, (L,) or (1,) each, and names them by layer, the last one first."""
-        named = {}
-        values = {name: (self.loss_weights.get(name, 1.0) * value).unbind() for name, value in found.items()}
-        for layer in [layers - 1, *range(layers - 1)]:
-            for name, value in values.items():
-                place = layer - layers + len(value)  # a loss of the last layer only has a single value
-                if place >= 0:
-                    named[name if layer == layers - 1 else f'd{layer}.{name}'] = value[place]
-        return named
+        found = {name: self.loss_weights.get(name, 1.0) * value for name, value in found.items()}
+        return {**name_by_layer(found, layers), **log}
 
     def _avg_factors(
         self, matches: Matches, num_objects: Sequence[int], num_predictions: int

@@ -325,3 +325,20 @@ def test_half_predictions_are_computed_in_float32(dtype):
     for name, value in expected.items():
         assert torch.equal(found[name], value)
         assert found[name].dtype == torch.float32
+
+
+# device
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+def test_cuda_equals_cpu():
+    head = our_head(toolbox_head())
+    hidden, instances, metas = batch((3, 0, 5))
+    expected, gradients = losses_and_gradients(head, hidden, instances, metas)
+    instances = [one.to('cuda') for one in instances]
+    losses, found = losses_and_gradients(head.cuda(), hidden.cuda(), instances, metas)
+    for name, value in losses.items():
+        assert_relative(value, expected[name].detach(), 1e-4, name)
+    for gradient, value in zip(found, gradients, strict=True):
+        assert_relative(gradient, value, 1e-4, 'gradient')

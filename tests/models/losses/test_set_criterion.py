@@ -3,8 +3,10 @@ import torch
 import torch.nn.functional as F
 from mmengine.structures import InstanceData
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmplugins.functional.boxes import aligned_overlap, cxcywh_to_xyxy
+from mmplugins.functional.deferred import DeferredReads
 from mmplugins.models.losses import SetCriterion
 from mmplugins.registry import MODELS
 from mmplugins.testing import assert_relative, load_golden
@@ -369,6 +371,57 @@ def test_state_dict_is_empty_and_settings_are_shown():
 
 
 # device
+
+
+class HostReads(TorchDispatchMode):
+    """Names the operators that a device would have to be waited for: those whose result the host looks at."""
+
+    WAITING = {'_local_scalar_dense', 'nonzero', 'masked_select', '_unique2', 'unique_consecutive', 'equal'}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found, self.count = [], 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += 1
+        name = func.name().removeprefix('aten::').partition('.')[0]
+        if name in self.WAITING:
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('counts', [(3, 0, 1), (0, 0, 0)])
+def test_nothing_but_the_matching_and_the_deferred_checks_is_read_by_the_host(counts, monkeypatch):
+    """Shown on the CPU: with both taken out, no operator's result is looked at, forward or backward."""
+    outputs, targets = scene(counts)
+    criterion = build()
+    pairs = []
+    solve = criterion.assigner.assign_batch
+    criterion.assigner.assign_batch = lambda *args, **kwargs: pairs.append(solve(*args, **kwargs)) or pairs[-1]
+    criterion(outputs, targets)
+    criterion.assigner.assign_batch = lambda *args, **kwargs: pairs[0]
+    monkeypatch.setattr(DeferredReads, 'push', lambda *args: None)
+    with HostReads() as reads:
+        total(criterion(outputs, targets)).backward()
+    assert reads.found == []
+    assert reads.count > 50
+    with HostReads() as reads:
+        outputs['logits'].detach().sum().item()
+    assert reads.found == ['_local_scalar_dense']
+
+
+def test_number_of_operators_does_not_grow_with_layers_and_images():
+    """Beside the views of single layers and images, and the costs, which the assigner computes image by image."""
+
+    def operators(counts: tuple[int, ...], layers: int) -> int:
+        outputs, targets = scene(counts, layers)
+        pairs = [[(torch.arange(min(6, count)), torch.arange(min(6, count))) for count in counts]] * layers
+        with HostReads() as reads:
+            build(assigner=GivenAssigner(pairs), losses=['labels', 'boxes'])(outputs, targets)
+        return reads.count
+
+    few, many = operators((2, 1), 1), operators((2, 1, 3, 2, 1, 4), 8)
+    assert many - few < 8 * 8 + 4 * 6
 
 
 @pytest.mark.cuda

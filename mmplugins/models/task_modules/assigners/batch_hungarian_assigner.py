@@ -56,7 +56,8 @@ class BatchHungarianAssigner(BaseAssigner):
 
     Args:
         match_costs: Configs of the costs, one or a list; ours, mmdet's or a user's, or objects that are called like
-            them. Those without a true attribute ``stacks_layers`` are called layer by layer.
+            them. Those with a true attribute ``stacks_layers`` get all layers in one call, and ``stacked=True``; others
+            are called layer by layer.
         on_invalid: What to do about a cost that is not finite, such as a diverged network's: 'raise' an error that
             names the layer, the image and the term; or 'sanitize': a replaced pair is matched only where there is no
             other, and the number of replaced entries is logged as ``invalid_costs`` at each call.
@@ -64,8 +65,7 @@ class BatchHungarianAssigner(BaseAssigner):
     Raises:
         AssertionError: There is no cost.
         TypeError: A cost is neither a config nor callable.
-        ValueError: ``on_invalid`` is unknown; at a call: a cost is not finite or not of shape (Q, G).
-        ImportError: At ``assign``: mmdet is missing.
+        ValueError: ``on_invalid`` is unknown.
 
     Examples:
         >>> import torch
@@ -103,9 +103,17 @@ class BatchHungarianAssigner(BaseAssigner):
         Returns:
             mmdet's AssignResult: ``gt_inds`` (Q,) holds 0 for background, else the ground truth's index plus 1;
             ``labels`` (Q,) its label, or -1.
+
+        Raises:
+            ImportError: mmdet is missing.
+            AssertionError: The labels are no tensor.
+            ValueError: A cost is not finite, or of another shape than (Q, G).
         """
-        require_host('mmdet', 'BatchHungarianAssigner.assign')
+        if _PROBLEM is not None:
+            require_host('mmdet', 'BatchHungarianAssigner.assign')
         labels = gt_instances.labels
+        if not isinstance(labels, Tensor):  # the error's type is mmdet's
+            raise AssertionError(f'gt_instances.labels must be a tensor (G,), got {type(labels).__name__}; convert it')
         num_gts, num_preds = len(labels), len(pred_instances)
         gt_inds = labels.new_zeros(num_preds, dtype=torch.long)
         assigned_labels = torch.full_like(gt_inds, -1)
@@ -137,6 +145,9 @@ class BatchHungarianAssigner(BaseAssigner):
         Returns:
             For each layer, for each image: indices of queries and of ground truths, two int64 tensors of min(Q, G)
             entries on the CPU, ascending in the query.
+
+        Raises:
+            ValueError: A cost is not finite, or of another shape than (L, Q, G); numbers of images or layers differ.
         """
         metas = [None] * len(pred_instances) if img_metas is None else img_metas
         sizes = {'gt_instances': len(gt_instances), 'img_metas': len(metas)}
@@ -181,15 +192,14 @@ class BatchHungarianAssigner(BaseAssigner):
         shape = _stack_shape(image.pred) if stacked else (1, len(image.pred))
         if num_true == 0 or shape[1] == 0:
             return torch.zeros(*shape, num_true, device=image.true.labels.device)
-        total = None
-        for cost, term in zip(self.match_costs, self._terms(image, stacked), strict=True):
+        terms = self._terms(image, stacked)
+        for cost, term in zip(self.match_costs, terms, strict=True):
             if term.shape != (*shape, num_true):
                 raise ValueError(
                     f'expected a cost of shape {(*shape, num_true)} (layers, queries, ground truths) from '
                     f'{type(cost).__name__}, got {tuple(term.shape)}'
                 )
-            total = term if total is None else total + term
-        return total
+        return sum(terms[1:], start=terms[0])
 
     def _terms(self, image: _Image, stacked: bool) -> list[Tensor]:
         """Computes each cost of one image, (L, Q, G)."""
@@ -239,7 +249,7 @@ def _stack_shape(pred) -> tuple[int, int]:
 def _layers(image: _Image) -> list[dict]:
     """Takes stacked layers apart, for costs that know one layer only: the arguments of a call for each."""
     pred, true, given = _fields(image.pred), _fields(image.true), dict(image.given)
-    num_axes = pred['masks'].dim() if 'masks' in pred else None
+    num_axes = pred['masks'].dim() if 'masks' in pred else 0
     layered_masks = 'masks' in true and true['masks'].dim() == num_axes
     layered_valid = 'valid' in given and given['valid'].dim() == num_axes - 1
     calls = []

@@ -6,7 +6,7 @@ points left out; otherwise mmdet's class of the same name.
 
 from torch import Tensor
 
-from mmplugins.functional.set_costs import dice_mask_cost, full_precision
+from mmplugins.functional.set_costs import dice_mask_cost
 from mmplugins.registry import TASK_UTILS
 
 from .base import BaseMatchCost, flat_masks
@@ -56,7 +56,5 @@ class DiceCost(BaseMatchCost):
         **kwargs,
     ) -> Tensor:
         """Computes the cost of every pair; see the base class."""
-        pred, true, valid = flat_masks(pred_instances, gt_instances, valid, stacked)
-        if self.pred_act:
-            pred = full_precision(pred).sigmoid()
-        return dice_mask_cost(pred, true, valid, self.eps, self.naive_dice) * self.weight
+        masks = flat_masks(pred_instances, gt_instances, valid, stacked)
+        return dice_mask_cost(*masks, self.eps, self.naive_dice, self.pred_act) * self.weight

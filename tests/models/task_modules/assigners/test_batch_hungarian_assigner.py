@@ -341,6 +341,12 @@ def test_settings_are_checked():
         BatchHungarianAssigner([1])
 
 
+@needs_mmdet
+def test_labels_must_be_a_tensor():
+    with pytest.raises(AssertionError, match=r'gt_instances.labels must be a tensor \(G,\), got list; convert it'):
+        build().assign(InstanceData(scores=torch.zeros(2, 3)), InstanceData(labels=[1]))
+
+
 def test_calls_are_checked():
     pred, true, metas = scene()
     with pytest.raises(ValueError, match=r"one entry for each of 3 images, got \{'gt_instances': 2, 'img_metas': 3\}"):
