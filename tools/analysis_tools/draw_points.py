@@ -25,7 +25,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmplugins.engine.launch import CfgOptions, UsageError, check_checkpoint, check_data, load_config, use_cpu
-from mmplugins.functional.mask_pairs import participation
+from mmplugins.functional.ignored import find_ignored
 from mmplugins.functional.mask_points import sample_masks
 from mmplugins.functional.points import grid_values, uncertain_points
 
@@ -172,13 +172,13 @@ def sample_points(model: nn.Module, item: dict) -> tuple[Target, Points]:
     assigned = head.assigner.assign(predictions, truth, img_meta=sample.metainfo)  # step 2
     query = int((assigned.gt_inds == target.largest + 1).nonzero()[0])
 
-    takes_part = participation(target.valid, *masks.shape[-2:])
+    (ignored,) = find_ignored([target.valid], 1, masks.shape[-2:])
     chosen, _ = uncertain_points(
         masks[query][None].float(),
         head.num_points,
         head.oversample_ratio,
         head.importance_sample_ratio,
-        takes_part=None if takes_part is None else lambda drawn: takes_part(drawn),
+        takes_part=None if ignored is None else ignored.take_part,
     )  # step 3
     score = scores[query].softmax(-1)[target.labels[target.largest]].item()
     num_uncertain = int(head.importance_sample_ratio * head.num_points)

@@ -126,10 +126,10 @@ class DenseMaskLoss(BaseMaskLoss):
                 pred = mask_logits.detach()[:, image]
             else:
                 pred = torch.stack([layer[image] for layer in layers])
-            pred, gt = pred.to(dtype).flatten(2), (nearest(truth, size)).to(dtype).flatten(1)
+            pred, gt = pred.to(dtype), nearest(truth, size).to(dtype)
             taking_part = None
             if valid is not None and valid[image] is not None:
-                taking_part = nearest(valid[image][None], size).flatten().bool()
+                taking_part = nearest(valid[image][None], size)[0].bool()
                 pred = pred.masked_fill(~taking_part, 0)  # not even a NaN there may matter
             found.append({'pred': pred, 'gt': gt, 'valid': taking_part})
         return found

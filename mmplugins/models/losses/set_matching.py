@@ -9,10 +9,9 @@ from mmengine.structures import BaseDataElement, InstanceData
 from torch import Tensor
 
 from mmplugins.functional.boxes import cxcywh_to_xyxy
+from mmplugins.functional.mask_pairs import LEFT_OUT
 from mmplugins.functional.matches import Pairs
 from mmplugins.functional.set_targets import Objects
-
-from .mask_loss import LEFT_OUT
 
 
 def match_all(

@@ -106,8 +106,8 @@ class TestDenseMaskLoss(MaskLossContract):
         logits, masks, *_ = self.layers()
         for image, found in enumerate(self.build().match_inputs(logits, masks)):
             nearest = F.interpolate(masks[image][None].float(), (10, 13), mode='nearest')[0]
-            assert torch.equal(found['gt'], nearest.flatten(1))
-            assert torch.equal(found['pred'], logits[:, image].flatten(2))
+            assert torch.equal(found['gt'], nearest)
+            assert torch.equal(found['pred'], logits[:, image])
             assert found['valid'] is None
             assert found['pred'].data_ptr() == logits[:, image].data_ptr()
 

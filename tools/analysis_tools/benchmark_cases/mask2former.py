@@ -30,7 +30,7 @@ DENSE_SIZES = {
     'large': {'layers': 6, 'images': 2, 'queries': 100, 'objects': 20, 'logit_size': 200, 'mask_size': 800},
 }
 CROWD_SIZES = {
-    'small': {'layers': 10, 'images': 1, 'queries': 100, 'objects': 70, 'logit_size': 125, 'mask_size': 500},
+    'small': {'layers': 3, 'images': 1, 'queries': 20, 'objects': 70, 'logit_size': 125, 'mask_size': 500},
     'typical': {'layers': 10, 'images': 1, 'queries': 100, 'objects': 700, 'logit_size': 250, 'mask_size': 1000},
     'large': {'layers': 10, 'images': 1, 'queries': 100, 'objects': 700, 'logit_size': 500, 'mask_size': 2000},
 }
