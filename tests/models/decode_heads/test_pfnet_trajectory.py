@@ -3,7 +3,8 @@
 From filled weights training is chaotic: a rounding difference grows about a thousandfold a step, so that after three
 steps even the released code differs from itself in the second digit if the images are laid out otherwise in memory.
 Bit by bit equal losses are had with the layout and the number of threads of the golden run. On a processor that
-rounds otherwise the first step is what can be compared.
+rounds otherwise the losses leave the golden ones by that factor a step, from the last digit on, and stay near them; a
+wrong rate, decay or weight of a loss shows at once.
 """
 
 import pytest
@@ -20,6 +21,9 @@ from mmengine.registry import PARAM_SCHEDULERS
 
 from tests.models.decode_heads.pfnet_models import data_samples, filled_pfnet
 
+ROUNDING = 1e-7  # of a float32
+GROWTH = 3000.0  # of a rounding difference in a step: about 600 was seen
+NEAR = 0.3  # how far a chaotic trajectory may be off; 0.14 was seen
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
@@ -42,6 +46,7 @@ def test_golden(path, two_threads):
     scheduler = PARAM_SCHEDULERS.build(
         dict(config.param_scheduler[0], end=6), default_args=dict(optimizer=optim_wrapper, epoch_length=2)
     )
+    error, exact = ROUNDING, True
     names = ('loss', 'positioning.loss_bce_iou', *(f'focus{i}.loss_structure' for i in (3, 2, 1)))
     for step, expected in enumerate(golden['losses']):
         part = slice(0, 4) if step % 2 == 0 else slice(4, 8)
@@ -60,9 +65,14 @@ def test_golden(path, two_threads):
             name: abs(float(value) / weight / float(loss) - 1)
             for name, value, weight, loss in zip(names, values, (1, 1, 1, 2, 4), expected[:5], strict=True)
         }
-        assert max(errors.values()) <= 1e-3, f'step {step}: {errors}'
-        if step == 0 and max(errors.values()) > 1e-6:
-            pytest.skip(f'this processor rounds otherwise than the golden run, and the trajectory is chaotic: {errors}')
+        before, error = error, max(errors.values())
+        if exact:
+            assert error <= GROWTH * max(before, ROUNDING), f'step {step}: more than rounding explains: {errors}'
+            exact = error <= 1e-3
+        assert error <= (1e-3 if exact else NEAR), f'step {step}: {errors}'
+        assert step or error <= 1e-6, f'step {step}: {errors}'
+    if not exact:
+        return  # the weights are those of another trajectory
     assert_relative(model.decode_head.focus[0].map.weight, golden['final_focus1_weight'], 1e-3, 'focus1 map')
     assert_relative(model.backbone.conv1.weight, golden['final_conv1'], 1e-3, 'conv1')
 
