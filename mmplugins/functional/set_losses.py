@@ -72,7 +72,9 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
         log_prob, classes, weight = ctx.saved_tensors
         scale = grad * weight
-        return log_prob.exp().mul_(scale).scatter_add_(-1, classes, -scale), None, None
+        gradient = log_prob.exp().mul_(scale)
+        # scatter_add_ would do the same, but on CUDA not for those who ask torch for deterministic algorithms.
+        return gradient.scatter_(-1, classes, gradient.gather(-1, classes) - scale), None, None
 
 
 def box_losses(

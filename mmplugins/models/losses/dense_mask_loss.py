@@ -53,8 +53,8 @@ class DenseMaskLoss(BaseMaskLoss):
         >>> masks = torch.zeros(2, 64, 64, dtype=torch.bool)
         >>> masks[:, 16:48, 16:48] = True
         >>> losses = DenseMaskLoss()(torch.zeros(2, 16, 16), masks)
-        >>> {name: round(float(value), 4) for name, value in losses.items()}
-        {'loss_mask': 0.1083, 'loss_dice': 0.6665}
+        >>> {name: round(float(value), 3) for name, value in losses.items()}
+        {'loss_mask': 0.108, 'loss_dice': 0.666}
     """
 
     same_mask = ('FocalLoss', {'use_sigmoid': True, 'activated': False, 'reduction': 'mean'})

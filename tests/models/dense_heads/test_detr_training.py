@@ -64,26 +64,38 @@ def make_batch(step: int) -> tuple[torch.Tensor, list[DetDataSample]]:
     return images, samples
 
 
-def train(ours: bool) -> list[dict[str, float]]:
-    model = build(ours).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, weight_decay=1e-4)
+def train(ours: bool, dtype: torch.dtype, optimizer: type, **settings) -> list[dict[str, float]]:
+    model = build(ours).train().to(dtype)
+    optimizer = optimizer(model.parameters(), weight_decay=1e-4, **settings)
     history = []
     for step in range(STEPS):
-        loss, log = model.parse_losses(model(*make_batch(step), mode='loss'))
+        images, samples = make_batch(step)
+        for sample in samples:
+            sample.gt_instances.bboxes = sample.gt_instances.bboxes.to(dtype)
+        loss, log = model.parse_losses(model(images.to(dtype), samples, mode='loss'))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
         optimizer.step()
-        history.append({name: float(value) for name, value in log.items()})
+        history.append({name: float(value.detach()) for name, value in log.items()})
     return history
 
 
 @pytest.mark.slow
-def test_twenty_steps_equal_the_toolbox_s():
-    theirs, ours = train(ours=False), train(ours=True)
+@pytest.mark.parametrize(
+    'settings',
+    [
+        dict(dtype=torch.float32, optimizer=torch.optim.SGD, lr=0.02, momentum=0.9),
+        # AdamW takes a full step along a gradient that is all rounding, so in float32 two runs drift apart.
+        dict(dtype=torch.float64, optimizer=torch.optim.AdamW, lr=2e-4),
+    ],
+    ids=['SGD', 'AdamW'],
+)
+def test_twenty_steps_equal_the_toolbox_s(settings):
+    theirs, ours = train(ours=False, **settings), train(ours=True, **settings)
     assert len(ours) == STEPS
     for step, (expected, found) in enumerate(zip(theirs, ours, strict=True)):
         assert set(found) - set(expected) == {'class_error', 'cardinality_error'}
         for name, value in expected.items():
-            assert found[name] == pytest.approx(value, rel=1e-4, abs=1e-4), f'{name} at step {step}'
+            assert found[name] == pytest.approx(value, rel=1e-4), f'{name} at step {step}'
     assert ours[-1]['loss'] < 0.9 * ours[0]['loss']
