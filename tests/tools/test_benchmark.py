@@ -161,7 +161,8 @@ def test_cases_are_complete():
         assert found.name == name
         assert tuple(found.sizes) == SIZES
         assert 'ours' in found.contenders
-        assert len(found.contenders) > 1
+        # Alone only where the toolbox's own would not fit the memory, and the case says so.
+        assert len(found.contenders) > 1 or "without mmdet's" in found.description
 
 
 def test_names_are_taken_once():

@@ -13,6 +13,7 @@ from tests.locations import ROOT
 from tests.models.losses.set_scenes import hungarian, scene
 
 START = """
+import os
 import sys
 import torch
 import torch.distributed as dist
@@ -24,6 +25,7 @@ END = """
 torch.save(found, '{folder}/rank%d.pt' % rank)
 dist.barrier()  # gloo aborts a process that exits while the other still talks to it
 dist.destroy_process_group()
+os._exit(0)  # nor does it outlive a wrapper that the interpreter tears down after it
 """
 
 CRITERION = """
