@@ -85,6 +85,7 @@ def save_predictions(cfg: Config, out: str) -> None:
             f'--out {out}: test_evaluator has {names}, which cannot write files to a folder; '
             "give a path that ends in .pkl to save the model's outputs"
         )
+    Path(out).mkdir(parents=True, exist_ok=True)  # a process may write before the first one has made the folder
     for metric in writers:
         metric['output_dir'] = out
         if takes(METRICS, metric, 'keep_results'):  # mmseg's CityscapesMetric removes them otherwise
