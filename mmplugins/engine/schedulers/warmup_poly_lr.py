@@ -1,7 +1,7 @@
 """Linear warm-up and polynomial decay between one least rate and each parameter group's own rate.
 
-Paper: AOT (NeurIPS 2021). Released code: utils/learning.py, ``adjust_learning_rate``. mmengine's LinearLR and PolyLR one
-after the other differ: the warm-up begins at a share of each group's own rate, not at the least rate.
+Paper: AOT (NeurIPS 2021). Released code: utils/learning.py, ``adjust_learning_rate``. mmengine's LinearLR and PolyLR
+one after the other differ: the warm-up begins at a share of each group's own rate, not at the least rate.
 """
 
 from mmengine.optim import PolyLR
