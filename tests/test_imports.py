@@ -23,6 +23,7 @@ ALLOWED = {
     },
     'models/segmentors': {'registry', 'hosts', 'models/segmentors/aot'},
     'datasets/transforms': {'functional', 'registry', 'hosts'},
+    'datasets/samplers': {'functional', 'registry', 'hosts'},
     'datasets': {'functional', 'registry', 'hosts', 'datasets/transforms'},
     'evaluation/functional': {'functional'},
     'evaluation/metrics': {'functional', 'registry', 'hosts', 'evaluation/functional'},

@@ -1,7 +1,9 @@
-"""Data sets; those for segmentation need mmseg."""
+"""Data sets; those of images need mmseg, those of videos mmengine alone."""
 
 from mmplugins.hosts import placeholder, problem_with
 from mmplugins.registry import DATASETS
+
+from .vos import VOSDataset
 
 if problem := problem_with('mmseg'):
     BinaryMaskDataset = placeholder('BinaryMaskDataset', DATASETS, 'mmseg', problem)
@@ -10,4 +12,4 @@ else:
     from .binary_mask import BinaryMaskDataset
     from .camvid import CamVidDataset
 
-__all__ = ['BinaryMaskDataset', 'CamVidDataset']
+__all__ = ['BinaryMaskDataset', 'CamVidDataset', 'VOSDataset']
