@@ -22,11 +22,6 @@ optim_wrapper = dict(
 param_scheduler = [
     dict(type='mmplugins.WarmupPolyLR', warmup=max_iters // 20, power=0.9, eta_min=min_lr, begin=0, end=max_iters)
 ]
-# Checkpoints hold the average as the model's weights, and what a resumed run needs beside it.
-custom_hooks = [
-    dict(type='mmplugins.IterSeedHook'),
-    dict(type='EMAHook', ema_type='MomentumAnnealingEMA', momentum=10 / max_iters, gamma=9),
-]
 find_unused_parameters = True  # the identity bank is not trained in the second half
 
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=10000)
@@ -36,6 +31,6 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=10000, max_keep_ckpts=2, save_best='auto'),
+    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=10000, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
 )
