@@ -8,8 +8,10 @@ from .vos import VOSDataset
 if problem := problem_with('mmseg'):
     BinaryMaskDataset = placeholder('BinaryMaskDataset', DATASETS, 'mmseg', problem)
     CamVidDataset = placeholder('CamVidDataset', DATASETS, 'mmseg', problem)
+    StaticVOSDataset = placeholder('StaticVOSDataset', DATASETS, 'mmseg', problem)
 else:
     from .binary_mask import BinaryMaskDataset
     from .camvid import CamVidDataset
+    from .static_vos import StaticVOSDataset
 
-__all__ = ['BinaryMaskDataset', 'CamVidDataset', 'VOSDataset']
+__all__ = ['BinaryMaskDataset', 'CamVidDataset', 'StaticVOSDataset', 'VOSDataset']

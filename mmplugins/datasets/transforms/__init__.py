@@ -14,6 +14,7 @@ if problem := problem_with('mmcv'):
     RandomCropClip = placeholder('RandomCropClip', TRANSFORMS, 'mmcv', problem)
     ResizeClip = placeholder('ResizeClip', TRANSFORMS, 'mmcv', problem)
     SampleClip = placeholder('SampleClip', TRANSFORMS, 'mmcv', problem)
+    SyntheticClip = placeholder('SyntheticClip', TRANSFORMS, 'mmcv', problem)
 else:
     from .color_jitter import ColorJitter
     from .load_binary_mask import LoadBinaryMask
@@ -24,6 +25,7 @@ else:
     from .random_crop_clip import RandomCropClip
     from .resize_clip import ResizeClip
     from .sample_clip import SampleClip
+    from .synthetic_clip import SyntheticClip
 
 __all__ = [
     'ColorJitter',
@@ -36,4 +38,5 @@ __all__ = [
     'RandomCropClip',
     'ResizeClip',
     'SampleClip',
+    'SyntheticClip',
 ]

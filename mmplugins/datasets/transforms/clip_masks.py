@@ -1,5 +1,6 @@
 """What the transforms of clips share: reading object masks, and numbering objects."""
 
+import random
 from collections.abc import Sequence
 from io import BytesIO
 
@@ -15,7 +16,8 @@ def read_object_mask(path: str, threshold: int | None = None, backend_args: dict
 
     Args:
         path: File of any of mmengine's backends.
-        threshold: All values above it are object 1, all others 0; None: values are objects, 255 is ignored.
+        threshold: Pixels whose grey value is above it are object 1, all others 0; for 0 that is whatever is not 0, be it
+            a colour of a palette that is black. None: values are objects, 255 is ignored.
         backend_args: Arguments of mmengine's file backend.
 
     Returns:
@@ -31,6 +33,8 @@ def read_object_mask(path: str, threshold: int | None = None, backend_args: dict
                     f'mask {path} is an image of mode {image.mode}, so its pixels are no object numbers; save it with '
                     'a palette, or take all that is not black for one object with single_object=True'
                 )
+            image = image.convert('L')
+        elif threshold:
             image = image.convert('L')
         mask = np.asarray(image)
     if threshold is not None:
@@ -53,17 +57,21 @@ def objects_of(mask: np.ndarray, min_pixels: int = 0) -> list[int]:
     return [number for number in range(1, IGNORED) if counts[number] > min_pixels]
 
 
-def renumber(masks: Sequence[np.ndarray], kept: Sequence[int]) -> list[np.ndarray]:
-    """Numbers objects on from 1 in the order of ``kept``; all others become background, ignored pixels stay so.
+def number_objects(masks: Sequence[np.ndarray], min_pixels: int, max_objects: int) -> tuple[list[np.ndarray], int]:
+    """Numbers the objects of a clip's first frame from 1; all others become background, ignored pixels stay so.
 
     Args:
         masks: uint8, any shapes.
-        kept: Numbers of objects.
+        min_pixels: Pixels of which an object must have more in the first mask to count.
+        max_objects: Most objects; of more, some are chosen at random.
 
     Returns:
-        New masks, uint8, of the same shapes.
+        New masks, uint8, of the same shapes, and the number of objects.
     """
+    kept = objects_of(masks[0], min_pixels)
+    if len(kept) > max_objects:
+        kept = random.sample(kept, max_objects)
     table = np.zeros(IGNORED + 1, dtype=np.uint8)
     table[IGNORED] = IGNORED
-    table[list(kept)] = np.arange(1, len(kept) + 1)
-    return [table[mask] for mask in masks]
+    table[kept] = np.arange(1, len(kept) + 1)
+    return [table[mask] for mask in masks], len(kept)

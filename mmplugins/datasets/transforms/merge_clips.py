@@ -12,7 +12,7 @@ from mmcv.transforms import BaseTransform, Compose
 
 from mmplugins.registry import TRANSFORMS
 
-from .clip_masks import IGNORED, objects_of, renumber
+from .clip_masks import IGNORED, number_objects
 
 
 @TRANSFORMS.register_module()
@@ -83,12 +83,8 @@ class MergeClips(BaseTransform):
             pasted = (mask2 > 0) & (mask2 != IGNORED)
             frames.append(np.where(pasted[..., None], frame2, frame))
             masks.append(np.where(pasted, mask2 + results['num_objects'], mask).astype(np.uint8))
-        objects = objects_of(masks[0], self.min_pixels)  # 3.
-        if len(objects) > self.max_objects:
-            objects = random.sample(objects, self.max_objects)
-        results['img'] = frames
-        results['gt_seg_map'] = renumber(masks, objects)
-        results['num_objects'] = len(objects)
+        masks, count = number_objects(masks, self.min_pixels, self.max_objects)  # 3.
+        results.update(img=frames, gt_seg_map=masks, num_objects=count)
         return results
 
     def _second(self, dataset, index: int) -> dict | None:

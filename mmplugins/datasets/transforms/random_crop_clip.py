@@ -13,7 +13,7 @@ from mmcv.transforms import BaseTransform
 
 from mmplugins.registry import TRANSFORMS
 
-from .clip_masks import objects_of, renumber
+from .clip_masks import number_objects, objects_of
 
 
 @TRANSFORMS.register_module()
@@ -43,16 +43,16 @@ class RandomCropClip(BaseTransform):
         crop_size: Height and width.
         tries: Places that are drawn.
         min_pixels: Pixels that an object must have in the first frame to count.
-        max_objects: Most objects of a clip.
+        max_objects: Most objects of a clip; ``MergeClips`` may bring as many again.
         pad_value: Colour of the padding, BGR.
     """
 
     def __init__(
         self,
         crop_size: Sequence[int],
-        tries: int = 10,
+        tries: int = 5,
         min_pixels: int = 100,
-        max_objects: int = 10,
+        max_objects: int = 5,
         pad_value: Sequence[float] = (104, 116, 124),
     ) -> None:
         if len(crop_size) != 2 or min(*crop_size, tries, max_objects) < 1:
@@ -75,14 +75,11 @@ class RandomCropClip(BaseTransform):
                 slice(start, start + crop)
                 for start, crop in zip((random.randint(0, room) for room in free), self.crop_size, strict=True)
             )
-            objects = objects_of(masks[0][window], self.min_pixels)
-            if objects:
+            if objects_of(masks[0][window], self.min_pixels):
                 break
         else:
             return None
-        if len(objects) > self.max_objects:  # 2.
-            objects = random.sample(objects, self.max_objects)
-        masks = renumber([mask[window] for mask in masks], objects)
+        masks, count = number_objects([mask[window] for mask in masks], self.min_pixels, self.max_objects)  # 2.
         rows, columns = (crop - side for crop, side in zip(self.crop_size, masks[0].shape, strict=True))
         top, left = random.randint(0, rows), random.randint(0, columns)
         padding = left, top, columns - left, rows - top  # 3.
@@ -91,7 +88,7 @@ class RandomCropClip(BaseTransform):
         ]
         results['gt_seg_map'] = [mmcv.impad(mask, padding=padding, pad_val=0) for mask in masks]
         results['img_shape'] = self.crop_size
-        results['num_objects'] = len(objects)
+        results['num_objects'] = count
         return results
 
     def __repr__(self) -> str:
