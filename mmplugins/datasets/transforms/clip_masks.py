@@ -16,8 +16,8 @@ def read_object_mask(path: str, threshold: int | None = None, backend_args: dict
 
     Args:
         path: File of any of mmengine's backends.
-        threshold: Pixels whose grey value is above it are object 1, all others 0; for 0 that is whatever is not 0, be it
-            a colour of a palette that is black. None: values are objects, 255 is ignored.
+        threshold: Pixels whose grey value is above it are object 1, all others 0; 0 takes all values but 0, whatever
+            their colours in a palette. None: values are objects, 255 is ignored.
         backend_args: Arguments of mmengine's file backend.
 
     Returns:
