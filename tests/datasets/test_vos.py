@@ -206,7 +206,7 @@ def test_single_object(tmp_path):
     assert np.array_equal(many, (square(1, 4, 4) + square(2, 4, 12)) > 0)
     with pytest.raises(ValueError, match=r'video full: .* must show an object, its values are \[0, 255\]; for masks'):
         DATASETS.build(davis(tmp_path, test_mode=True, pipeline=TEST))[0]
-    with pytest.raises(ValueError, match='video full: its masks hold no values but 0 and 255.*single_object=True'):
+    with pytest.raises(ValueError, match=r'video full: its masks hold no values but 0 and 255.*single_object=True'):
         DATASETS.build(davis(tmp_path, pipeline=TRAIN))[0]
 
 
