@@ -78,7 +78,7 @@ def test_images_and_masks_move_alike():
 
 
 def test_what_comes_in_is_background():
-    """Of an image that is all object, pixels without it, and without it next to them, have the colour of the outside."""
+    """Of an image that is all object, pixels off it, and off its rim, have the colour of the outside."""
     mask = np.ones((24, 32), dtype=np.uint8)
     random.seed(1)
     results = build(size=(24, 32), length=8, pad_value=(7, 8, 9), **{**STILL, 'translate': 0.5})(image(mask))
