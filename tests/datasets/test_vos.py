@@ -266,6 +266,41 @@ def test_frames_of_tests_keep_masks_of_their_size(two):
     assert 'ref_sem_seg' not in sample
 
 
+@needs_mmseg
+@pytest.mark.parametrize('name', ['davis2017_465x465', 'davis_161x289', 'sample-video_97x129'])
+def test_configs_move_the_frames_of_a_clip_alike(name, tmp_path):
+    """Of videos that stand still, all frames of a clip are one, merged or not; clips differ from one another."""
+    init_default_scope('mmseg')
+    config = Config.fromfile(ROOT / f'configs/_base_/datasets/{name}.py')
+    masks = [square(1, 2, 3, side=14)] * 3, [square(1, 9, 12, side=14)] * 3
+    write_davis(tmp_path, dict(zip('ab', masks, strict=True)))
+    dataset = DATASETS.build({**config.train_dataloader.dataset, 'data_root': str(tmp_path)})
+    set_random_seed(0)
+    clips = [dataset[index % 2] for index in range(12)]
+    for clip in clips:
+        for frames in (clip['inputs'], clip['data_samples'].gt_sem_seg.data):
+            assert frames.shape[0] == 5
+            assert frames.shape[-2:] == config.crop_size
+            assert torch.equal(frames, frames[:1].expand_as(frames))
+    assert len({clip['inputs'].numpy().tobytes() for clip in clips}) == 12
+    assert {clip['data_samples'].num_objects for clip in clips} == {1, 2}
+
+
+@needs_mmseg
+def test_config_joins_youtube_vos_and_davis_five_times(tmp_path):
+    init_default_scope('mmseg')
+    config = Config.fromfile(ROOT / 'configs/_base_/datasets/ytvos2019-davis2017_465x465.py')
+    first, second = config.train_dataloader.dataset.datasets
+    assert [part.pipeline[0].max_gap for part in (first, second.dataset)] == [3, 12]
+    masks = {frame: square(1, 4, 4, side=18) for frame in ('00000', '00005', '00010', '00015')}
+    write_ytvos(tmp_path / 'ytvos/train', {'a': VIDEO, 'short': {'1': ['00000']}}, {'a': masks, 'short': masks})
+    write_davis(tmp_path / 'davis', {'cat': moving(1), 'ant': moving(1)})
+    first.data_root, second.dataset.data_root = str(tmp_path / 'ytvos'), str(tmp_path / 'davis')
+    dataset = DATASETS.build(config.train_dataloader.dataset)
+    names = [dataset[index]['data_samples'].video_name for index in range(len(dataset))]
+    assert names == ['a', *['cat', 'ant'] * 5]
+
+
 # Real data ------------------------------------------------------------------------------------------------------------
 
 
