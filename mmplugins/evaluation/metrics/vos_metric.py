@@ -170,10 +170,9 @@ class VOSMetric(BaseMetric):
                 raise ValueError(f'{where}: the first frame needs ref_sem_seg or gt_sem_seg, to say what to track')
         new = set() if given is None else set(np.unique(given).tolist()) - {0, VOID} - self._objects
         known = self._objects | new
-        unknown = set(np.unique(prediction).tolist()) - {0} - known
-        if unknown:
+        if prediction.max() > max(known, default=0):
             raise ValueError(
-                f'{where}: the prediction has objects {sorted(unknown)}, but the masks that were given up to now have '
+                f'{where}: the prediction has an object {prediction.max()}, but the masks given up to now have '
                 f'{sorted(known)}'
             )
         scores = None

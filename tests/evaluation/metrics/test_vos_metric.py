@@ -222,7 +222,7 @@ def test_masks_that_do_not_fit():
         run([item('a', 0, 2, truth, small, truth)])
     with pytest.raises(ValueError, match='frame 0: the first frame needs ref_sem_seg or gt_sem_seg, to say what to'):
         run([item('a', 0, 2, truth)])
-    with pytest.raises(ValueError, match=r'prediction has objects \[2\], but the masks .* up to now have \[1\]'):
+    with pytest.raises(ValueError, match=r'prediction has an object 2, but the masks given up to now have \[1\]'):
         run([item('a', 0, 2, mask((2, 3, 4)), truth)])
     clip = item('a', 0, 2, truth, truth)
     clip['pred_sem_seg']['data'] = clip['pred_sem_seg']['data'].repeat(2, 1, 1)
