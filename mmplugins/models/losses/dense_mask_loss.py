@@ -174,9 +174,9 @@ class DenseMaskLoss(BaseMaskLoss):
             for image, count in enumerate(counts):
                 query, truth = pairs.query[start : start + count], pairs.truth[start : start + count]
                 if count:
-                    parts.append(
-                        _upsampled(mask_logits[layer][image, query], masks[image][truth].long(), ignored[image])
-                    )
+                    target = masks[image][truth]
+                    target = target.round().long() if target.is_floating_point() else target.long()
+                    parts.append(_upsampled(mask_logits[layer][image, query], target, ignored[image]))
                 start += count
             if not parts:
                 found.append([mask_logits[layer][:0].sum()] * 2)
