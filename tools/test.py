@@ -29,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
     parser.add_argument(
         '--out',
         help="save the predictions: a path that ends in .pkl or .pickle takes all of the model's outputs; any other is "
-        'a folder for the files that the metric writes (semantic segmentation: a PNG of labels an image)',
+        'a folder for the files that the metric writes (semantic segmentation: a PNG of labels an image; videos: a '
+        'folder of PNGs each, and tables)',
     )
     parser.add_argument(
         '--show-dir',
@@ -97,18 +98,20 @@ def draw_predictions(cfg: Config, show_dir: str) -> None:
 
     Args:
         cfg: The config; the hook and the visualizer are changed in place.
-        show_dir: The folder. mmdet's hook writes into it, mmseg's visualizer into ``vis_data/vis_image`` in it.
+        show_dir: The folder. mmdet's hook and ours of videos write into it, mmseg's visualizer into
+            ``vis_data/vis_image`` in it.
 
     Raises:
         UsageError: The config has no visualization hook or no visualizer.
     """
     hook = (cfg.get('default_hooks') or {}).get('visualization')
     visualizer = cfg.get('visualizer')
-    if not hook or not visualizer:
+    if not hook or not (visualizer or takes(HOOKS, hook, 'test_out_dir')):
         raise UsageError(
             '--show-dir needs default_hooks.visualization and visualizer in the config, for example '
             "default_hooks=dict(visualization=dict(type='SegVisualizationHook')), "
-            "visualizer=dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])"
+            "visualizer=dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')]); "
+            "videos: default_hooks=dict(visualization=dict(type='mmplugins.VOSVisualizationHook'))"
         )
     hook['draw'] = True
     if takes(HOOKS, hook, 'test_out_dir'):

@@ -33,4 +33,5 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=10000, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    visualization=dict(type='mmplugins.VOSVisualizationHook'),
 )

@@ -2,5 +2,6 @@
 
 from .iter_seed_hook import IterSeedHook
 from .safe_checkpoint_hook import SafeCheckpointHook
+from .vos_visualization_hook import VOSVisualizationHook
 
-__all__ = ['IterSeedHook', 'SafeCheckpointHook']
+__all__ = ['IterSeedHook', 'SafeCheckpointHook', 'VOSVisualizationHook']

@@ -12,12 +12,14 @@ How it is cut up, each part readable and testable alone:
 - ``augmentation``: several engines for mirrored and scaled views of a video.
 - ``training``: losses of a batch of short sequences.
 - ``segmentor``: the registered model, with mmengine's modes.
+- ``inference``: a video tracked by it.
 """
 
 from .data_preprocessor import VOSDataPreprocessor
 from .encoder import DilatedMobileNetV2
 from .engine import VideoEngine
+from .inference import track_video
 from .network import AOTNetwork
 from .segmentor import AOT
 
-__all__ = ['AOT', 'AOTNetwork', 'DilatedMobileNetV2', 'VOSDataPreprocessor', 'VideoEngine']
+__all__ = ['AOT', 'AOTNetwork', 'DilatedMobileNetV2', 'VOSDataPreprocessor', 'VideoEngine', 'track_video']
