@@ -9,7 +9,14 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 PACKED = ('configs', 'tools', 'model-index.yml')
-SEG = ['onedl-mmengine>=0.10.12', 'onedl-mmsegmentation>=1.4.2', 'scipy', 'rich', 'pysodmetrics>=1.6.2']
+SEG = [
+    'onedl-mmengine>=0.10.12',
+    'onedl-mmsegmentation>=1.4.2',
+    'scipy',
+    'rich',
+    'pysodmetrics>=1.6.2',
+    'vos-benchmark>=0.1.0',
+]
 
 
 class BuildWithMim(build_py):

@@ -27,7 +27,8 @@ CONFIGS = [
     if '_base_' not in path.parts
 ]
 SCOPES = {param.id: Config.fromfile(param.values[0]).default_scope for param in CONFIGS}
-SEGMENTORS = [param for param in CONFIGS if SCOPES[param.id] == 'mmseg']
+VIDEO_SEGMENTORS = [param for param in CONFIGS if Config.fromfile(param.values[0]).model.type == 'mmplugins.AOT']
+SEGMENTORS = [param for param in CONFIGS if SCOPES[param.id] == 'mmseg' and param not in VIDEO_SEGMENTORS]
 MASK_DETECTORS = [param for param in CONFIGS if 'panoptic_head' in Config.fromfile(param.values[0]).model]
 DETECTORS = [param for param in CONFIGS if SCOPES[param.id] == 'mmdet' and param not in MASK_DETECTORS]
 SIZE = 65  # pixels a side of what enters the network
@@ -45,7 +46,8 @@ def test_there_are_configs():
     assert len(SEGMENTORS) >= 10
     assert len(DETECTORS) >= 4
     assert len(MASK_DETECTORS) >= 6
-    assert len(CONFIGS) == len(SEGMENTORS) + len(DETECTORS) + len(MASK_DETECTORS)
+    assert len(VIDEO_SEGMENTORS) >= 11
+    assert len(CONFIGS) == len(SEGMENTORS) + len(DETECTORS) + len(MASK_DETECTORS) + len(VIDEO_SEGMENTORS)
 
 
 @pytest.mark.parametrize('path', CONFIGS)
@@ -120,6 +122,31 @@ def test_one_step_of_a_segmentor(path, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('path', VIDEO_SEGMENTORS)
+def test_one_step_of_a_video_segmentor(path, tmp_path):
+    """Of a clip of each kind that the training takes; then two frames of a video, through the test's pipeline."""
+    cfg = load(path)
+    video = Video(tmp_path)
+    datasets = leaves(cfg.train_dataloader.dataset)
+    samples = [packed_clip(datasets[i % len(datasets)], video) for i in range(2)]
+    cfg.model.backbone.init_cfg = None
+    model = MODELS.build(cfg.model).train()
+    log = one_step(model, samples, (2, 5, 3, SIZE, SIZE))
+    assert {'loss_topk', 'loss_jaccard', 'ref.loss_topk', 'ref.loss_jaccard'} <= log.keys()
+
+    model.eval()
+    for frame in range(2):
+        sample = packed_frame(cfg, video, frame)
+        assert ('ref_sem_seg' in sample['data_samples']) == (frame == 0)
+        with torch.no_grad():
+            data = model.data_preprocessor(pseudo_collate([sample]), training=False)
+            (prediction,) = model(**data, mode='predict')
+        assert prediction.pred_sem_seg.data.shape == prediction.gt_sem_seg.data.shape == (1, 200, 300)
+        if frame == 0:
+            assert torch.equal(prediction.pred_sem_seg.data, prediction.gt_sem_seg.data)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('path', DETECTORS)
 def test_one_step_of_a_detector(path, tmp_path):
     """Of two images of different sizes, the second has no objects."""
@@ -168,10 +195,10 @@ def test_one_step_of_a_detector_of_masks(path, tmp_path):
             assert (prediction.pred_instances.labels < cfg.model.panoptic_head.num_things_classes).all()
 
 
-def one_step(model, samples) -> dict:
+def one_step(model, samples, shape=(2, 3, SIZE, SIZE)) -> dict:
     """Loss and gradients of a training step; returns what would be logged."""
     data = model.data_preprocessor(pseudo_collate(samples), training=True)
-    assert data['inputs'].shape == (2, 3, SIZE, SIZE)
+    assert data['inputs'].shape == shape
     MessageHub.get_current_instance().update_info('iter', 0)  # as the runner does
     losses = model(**data, mode='loss')
     total, log = model.parse_losses(losses)
@@ -187,6 +214,8 @@ def num_classes(cfg: Config) -> int:
     """Number of classes of a segmentor's or a detector's head."""
     if head := cfg.model.get('panoptic_head'):
         return head.num_things_classes + head.num_stuff_classes
+    if 'max_objects' in cfg.model:
+        return cfg.model.max_objects + 1
     return (cfg.model.get('decode_head') or cfg.model.bbox_head).num_classes
 
 
@@ -271,4 +300,58 @@ def packed_mask_sample(cfg: Config, folder: Path, seed: int) -> dict:
         assert semantic.dtype == torch.uint8
         data.gt_sem_seg = PixelData(sem_seg=interpolate(semantic[None], size)[0])
     data.set_metainfo(dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0)))
+    return sample
+
+
+def leaves(config: dict) -> list[dict]:
+    """Gives the data sets that a config joins or repeats."""
+    inner = config.get('datasets') or [config[key] for key in ('dataset',) if key in config]
+    return [leaf for one in inner for leaf in leaves(one)] if inner else [config]
+
+
+class Video:
+    """A data set of one video of 30 random frames, taken for two; two objects are wherever one looks."""
+
+    def __init__(self, folder: Path) -> None:
+        rng = np.random.default_rng(0)
+        mask = np.resize(np.repeat([1, 2, 0], 24), 300).astype(np.uint8)  # stripes
+        self.info = dict(video_name='stripes', img_path=[], seg_map_path=[], mask_threshold=None, sample_idx=0)
+        for index in range(30):
+            frame, label = folder / f'{index:05d}.jpg', folder / f'{index:05d}.png'
+            Image.fromarray(rng.integers(0, 255, (200, 300, 3), dtype=np.uint8)).save(frame)
+            Image.fromarray(np.tile(mask, (200, 1))).save(label)
+            self.info['img_path'].append(str(frame))
+            self.info['seg_map_path'].append(str(label))
+
+    def __len__(self) -> int:
+        return 2
+
+    def get_data_info(self, index: int) -> dict:
+        return copy.deepcopy(self.info) | dict(dataset=self)
+
+
+def packed_clip(dataset: dict, video: Video) -> dict:
+    """A clip through the data set's training pipeline, cut to a small size."""
+    info = video.get_data_info(0)
+    if dataset.type == 'mmplugins.StaticVOSDataset':
+        info.update(img_path=info['img_path'][:1], seg_map_path=info['seg_map_path'][:1])
+        video.info = {key: value for key, value in info.items() if key != 'dataset'}  # for the second one of a merge
+    sample = Compose([TRANSFORMS.build(step) for step in dataset.pipeline])(info)
+    crop = (slice(None), slice(None, SIZE), slice(None, SIZE))
+    sample['inputs'] = sample['inputs'][:, *crop]
+    truth = sample['data_samples'].gt_sem_seg.data
+    assert truth[0].unique().tolist()[-1] == sample['data_samples'].num_objects
+    sample['data_samples'].gt_sem_seg = PixelData(data=truth[crop])
+    return sample
+
+
+def packed_frame(cfg: Config, video: Video, index: int) -> dict:
+    """A frame through the test pipeline, with a small input."""
+    info = video.get_data_info(0) | dict(frame_id=index, frame_name=f'{index:05d}', num_frames=2, new_objects=[])
+    for key in ('img_path', 'seg_map_path'):
+        info[key] = [video.info[key][0]]
+    sample = Compose([TRANSFORMS.build(step) for step in cfg.test_dataloader.dataset.pipeline])(info)
+    height, width = sample['inputs'].shape[-2:]
+    assert height % 16 == width % 16 == 1
+    sample['inputs'] = sample['inputs'][..., :SIZE, :SIZE]
     return sample

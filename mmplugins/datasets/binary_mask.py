@@ -165,7 +165,7 @@ class BinaryMaskDataset(BaseSegDataset):
                 if facts[image].size and facts[mask].size and facts[image].size != facts[mask].size
             ]
         largest = max((facts[path].largest for path in masks), default=0)
-        if 0 < largest <= self.mask_threshold:
+        if self.mask_threshold is not None and 0 < largest <= self.mask_threshold:  # None: object numbers, a subclass's
             problems.append(
                 f'no mask has a foreground: the largest grey value of all is {largest}, mask_threshold is '
                 f'{self.mask_threshold}; for masks stored as 0 and 1 set mask_threshold=0'

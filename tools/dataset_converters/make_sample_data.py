@@ -2,8 +2,8 @@
 
     python tools/dataset_converters/make_sample_data.py data/sample --train 240 --val 60
 
-A ``--kind`` is a function that writes one sort of annotations of scenes (see ``sample_scenes.py``). A new kind (video)
-is one more such function in ``KINDS``: it can go through the objects' masks, or move the poses from frame to frame.
+A ``--kind`` is a function that writes one sort of annotations of scenes (see ``sample_scenes.py``). A new kind is one
+more such function in ``KINDS``: it can go through the objects' masks, or move the poses from frame to frame.
 
 Scene i of a split depends on the seed, the split and i alone, so a larger data set begins with the smaller one.
 """
@@ -18,11 +18,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from rich.progress import track
-from sample_scenes import CLASSES, RARE, Rendering, Scene, draw_scene, render
+from sample_scenes import CLASSES, RARE, Rendering, Scene, Thing, draw_scene, render
 
 SPLITS = ('train', 'val')
 STUFF = 'background'  # its category comes after those of the shapes, which are things
 CATEGORIES = {name: i for i, name in enumerate([*(name for name in CLASSES if name != STUFF), STUFF], start=1)}
+FRAMES = 16  # of a video
+ENTRANCE = 4, 8  # frames at which an object that enters later is still outside, and at its place
 CROWDED = 3  # in every so many scenes, shapes of one class are a crowd, annotated as one
 
 
@@ -110,6 +112,70 @@ def write_panoptic(out: Path, split: str, scenes: Iterator[tuple[str, Scene]]) -
     write_json(out / 'annotations' / f'panoptic_{split}.json', images, annotations, category_entries())
 
 
+def write_video(out: Path, split: str, scenes: Iterator[tuple[str, Scene]]) -> None:
+    """Writes videos of moving shapes in the layout of DAVIS, with frames as PNG: ``JPEGImages/480p/{video}/*.png``,
+    palette images ``Annotations/480p/{video}/*.png`` and the list ``ImageSets/2017/{split}.txt``.
+
+    In some videos an object enters later. DAVIS has none such, so they are not in the list, but in
+    ``meta_{split}.json``, which has all videos in the format of YouTube-VOS.
+    """
+    listed, videos = [], {}
+    for number, scene in scenes:
+        name = f'{split}-{number}'
+        things, frames = moving(scene)
+        seen: dict[int, list[str]] = {index: [] for index in range(1, len(things) + 1)}
+        for index, frame in enumerate(frames):
+            rendering = render(frame)
+            mask = np.zeros((scene.height, scene.width), dtype=np.uint8)
+            for position, part in enumerate(rendering.masks, start=1):
+                mask[part] = position
+                if part.any():
+                    seen[position].append(f'{index:05d}')
+            save_image(out / 'JPEGImages/480p' / name / f'{index:05d}.png', rendering.image)
+            save_palette_image(out / 'Annotations/480p' / name / f'{index:05d}.png', mask)
+        entries = {
+            str(index): dict(category=things[index - 1].class_name, frames=names)
+            for index, names in seen.items()
+            if names  # one that enters behind another may never be seen
+        }
+        videos[name] = dict(objects=entries)
+        if all(entry['frames'][0] == '00000' for entry in entries.values()):
+            listed.append(name)
+    path = out / 'ImageSets/2017' / f'{split}.txt'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(''.join(f'{name}\n' for name in listed))
+    (out / f'meta_{split}.json').write_text(json.dumps(dict(videos=videos)) + '\n')
+
+
+def moving(scene: Scene) -> tuple[tuple[Thing, ...], list[Scene]]:
+    """Moves the shapes of a scene, each at its own even speed and turn, and sometimes lets one enter later.
+
+    Args:
+        scene: The first frame. Shapes of which nothing much is seen in it are left out.
+
+    Returns:
+        The shapes, farthest first, and the frames.
+    """
+    rng = np.random.default_rng([scene.noise_seed, 2])
+    unit = min(scene.height, scene.width)
+    rendering = render(scene)
+    visible = [thing for thing, mask in zip(rendering.things, rendering.masks, strict=True) if mask.mean() > 0.005]
+    speeds = [(unit * (0.04 * rng.random(2) - 0.02), 0.1 * rng.random() - 0.05) for _ in visible]
+    late = int(rng.integers(len(visible))) if len(visible) > 1 and rng.random() < 0.25 else None
+    frames = []
+    for index in range(FRAMES):
+        things = []
+        for number, (thing, ((dx, dy), turn)) in enumerate(zip(visible, speeds, strict=True)):
+            pose = thing.pose
+            x, y = pose.x + index * dx, pose.y + index * dy
+            if number == late:  # from the left
+                left = pose.x + 2 * unit
+                x -= left * max(0.0, min(1.0, (ENTRANCE[1] - index) / (ENTRANCE[1] - ENTRANCE[0])))
+            things.append(replace(thing, pose=replace(pose, x=x, y=y, angle=pose.angle + index * turn)))
+        frames.append(replace(scene, things=tuple(things), noise_seed=scene.noise_seed + index))
+    return tuple(visible), frames
+
+
 def objects(rendering: Rendering, crowds: bool) -> list[tuple[str, np.ndarray, bool]]:
     """Lists the visible objects of a rendering.
 
@@ -170,6 +236,7 @@ KINDS: dict[str, Callable[[Path, str, Iterator[tuple[str, Scene]]], None]] = {
     'camouflage': write_camouflage,
     'instance': write_instance,
     'panoptic': write_panoptic,
+    'video': write_video,
 }
 
 
@@ -233,8 +300,10 @@ def prepare_folder(out: Path, overwrite: bool) -> None:
             raise ValueError(f"'{out}' is not empty; give another folder, or --overwrite to make its data anew")
         if not (out / 'sample.json').is_file():
             raise ValueError(f"'{out}' holds no sample.json, so it was not made by this tool; give another folder")
-        for folder in ('images', 'annotations', 'train', 'test'):
+        for folder in ('images', 'annotations', 'train', 'test', 'JPEGImages', 'Annotations', 'ImageSets'):
             shutil.rmtree(out / folder, ignore_errors=True)
+        for split in SPLITS:
+            (out / f'meta_{split}.json').unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
 
 
@@ -259,8 +328,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description='Makes a small data set of textured shapes.')
     parser.add_argument('out', type=Path, metavar='OUT', help='folder to write to')
     parser.add_argument('--kind', choices=KINDS, default='semantic', help='kind of annotations (default: semantic)')
-    parser.add_argument('--train', type=parse_count, default=240, metavar='N', help='training images (default: 240)')
-    parser.add_argument('--val', type=parse_count, default=60, metavar='M', help='validation images (default: 60)')
+    parser.add_argument('--train', type=parse_count, default=240, metavar='N', help='training items (default: 240)')
+    parser.add_argument('--val', type=parse_count, default=60, metavar='M', help='validation items (default: 60)')
     parser.add_argument('--size', type=parse_size, default=(96, 128), metavar='HxW', help='in pixels (default: 96x128)')
     parser.add_argument('--seed', type=parse_seed, default=0, metavar='S', help='same seed, same pixels (default: 0)')
     parser.add_argument('--overwrite', action='store_true', help='replace sample data that is in OUT')
@@ -273,7 +342,8 @@ def main() -> None:
     (args.out / 'sample.json').write_text(json.dumps(settings, indent=2) + '\n')
     for split, count in zip(SPLITS, (args.train, args.val), strict=True):
         KINDS[args.kind](args.out, split, scenes_of_split(args.seed, split, count, args.size))
-    print(f'{args.train} training and {args.val} validation images ({args.kind}) are in {args.out}')
+    what = 'videos' if args.kind == 'video' else 'images'
+    print(f'{args.train} training and {args.val} validation {what} ({args.kind}) are in {args.out}')
 
 
 if __name__ == '__main__':

@@ -6,10 +6,37 @@ from mmplugins.registry import TRANSFORMS
 if problem := problem_with('mmcv'):
     ColorJitter = placeholder('ColorJitter', TRANSFORMS, 'mmcv', problem)
     LoadBinaryMask = placeholder('LoadBinaryMask', TRANSFORMS, 'mmcv', problem)
+    LoadClip = placeholder('LoadClip', TRANSFORMS, 'mmcv', problem)
+    LoadClipMasks = placeholder('LoadClipMasks', TRANSFORMS, 'mmcv', problem)
     LoadPanopticAnnotations = placeholder('LoadPanopticAnnotations', TRANSFORMS, 'mmcv', problem)
+    MergeClips = placeholder('MergeClips', TRANSFORMS, 'mmcv', problem)
+    PackClip = placeholder('PackClip', TRANSFORMS, 'mmcv', problem)
+    RandomCropClip = placeholder('RandomCropClip', TRANSFORMS, 'mmcv', problem)
+    ResizeClip = placeholder('ResizeClip', TRANSFORMS, 'mmcv', problem)
+    SampleClip = placeholder('SampleClip', TRANSFORMS, 'mmcv', problem)
+    SyntheticClip = placeholder('SyntheticClip', TRANSFORMS, 'mmcv', problem)
 else:
     from .color_jitter import ColorJitter
     from .load_binary_mask import LoadBinaryMask
+    from .load_clip import LoadClip, LoadClipMasks
     from .load_panoptic_annotations import LoadPanopticAnnotations
+    from .merge_clips import MergeClips
+    from .pack_clip import PackClip
+    from .random_crop_clip import RandomCropClip
+    from .resize_clip import ResizeClip
+    from .sample_clip import SampleClip
+    from .synthetic_clip import SyntheticClip
 
-__all__ = ['ColorJitter', 'LoadBinaryMask', 'LoadPanopticAnnotations']
+__all__ = [
+    'ColorJitter',
+    'LoadBinaryMask',
+    'LoadClip',
+    'LoadClipMasks',
+    'LoadPanopticAnnotations',
+    'MergeClips',
+    'PackClip',
+    'RandomCropClip',
+    'ResizeClip',
+    'SampleClip',
+    'SyntheticClip',
+]

@@ -1,23 +1,9 @@
 import pytest
-import torch
 from mmengine.optim import OptimWrapper
 from mmengine.registry import PARAM_SCHEDULERS
 
 from mmplugins.engine.schedulers import ShiftedPolyLR
-
-
-def optimizer():
-    parameters = [torch.zeros(1, requires_grad=True) for _ in range(2)]
-    return torch.optim.SGD([dict(params=parameters[:1], lr=2.0), dict(params=parameters[1:])], lr=1.0)
-
-
-def rates(scheduler, optim, steps):
-    seen = []
-    for _ in range(steps):
-        seen.append([group['lr'] for group in optim.param_groups])
-        optim.step()
-        scheduler.step()
-    return seen
+from tests.engine.schedulers.schedules import optimizer, rates, resumed
 
 
 def test_by_hand():
@@ -46,14 +32,5 @@ def test_epochs_become_iterations():
 
 
 def test_resumed_run_goes_on():
-    optim = optimizer()
-    scheduler = ShiftedPolyLR(optim, power=0.9, end=9, by_epoch=False)
-    whole = rates(scheduler, optim, 9)
-    first = optimizer()
-    before = ShiftedPolyLR(first, power=0.9, end=9, by_epoch=False)
-    rates(before, first, 4)
-    second = optimizer()
-    after = ShiftedPolyLR(second, power=0.9, end=9, by_epoch=False)
-    second.load_state_dict(first.state_dict())
-    after.load_state_dict(before.state_dict())
-    assert rates(after, second, 5) == whole[4:]
+    expected, seen = resumed(lambda optim: ShiftedPolyLR(optim, power=0.9, end=9, by_epoch=False), 9, 4)
+    assert seen == expected

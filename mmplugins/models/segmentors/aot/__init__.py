@@ -9,6 +9,7 @@ How it is cut up, each part readable and testable alone:
 - ``mmplugins.models.layers.fpn_decoder``: embeddings to logits.
 - ``network``: all of these, without a state.
 - ``engine``: the state of one video, any number of objects.
+- ``augmentation``: several engines for mirrored and scaled views of a video.
 - ``training``: losses of a batch of short sequences.
 - ``segmentor``: the registered model, with mmengine's modes.
 """

@@ -19,6 +19,7 @@ from mmplugins.functional.deferred import DeferredReads
 from mmplugins.models.losses.topk_cross_entropy_loss import current_iteration
 from mmplugins.registry import MODELS
 
+from .augmentation import AugmentedEngine, TestSettings, engine_for
 from .engine import VideoEngine
 from .network import AOTNetwork
 from .training import SequencePass, sequence_logits
@@ -47,19 +48,6 @@ class TrainSettings:
     def aux_weight(self, step: int) -> float:
         """Weight of the reference frame's losses at an iteration."""
         return self.aux_loss_weight * max(0.0, 1 - step / self.aux_loss_steps) if self.aux_loss_steps else 0.0
-
-
-@dataclass
-class TestSettings:
-    """What ``test_cfg`` may hold.
-
-    Attributes:
-        gap: Frames between those that join the long-term memory; None: only given masks do.
-        max_stored: Most frames in the long-term memory beside those with given masks; None: no bound.
-    """
-
-    gap: int | None = None
-    max_stored: int | None = None
 
 
 @MODELS.register_module()
@@ -150,7 +138,7 @@ class AOT(BaseModel):
         ]
         self.loss_decode = nn.ModuleList(MODELS.build(x) for x in ([losses] if isinstance(losses, dict) else losses))
         self._reads = DeferredReads()
-        self._engine: VideoEngine | None = None
+        self._engine: VideoEngine | AugmentedEngine | None = None
 
     def forward(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None = None, mode: str = 'tensor'):
         """Runs one of mmengine's modes; see the class for what comes in.
@@ -240,12 +228,12 @@ class AOT(BaseModel):
         self._engine = None
         return super().train(mode)
 
-    def _engine_for(self, sample: SegDataSample, has_mask: bool) -> VideoEngine:
+    def _engine_for(self, sample: SegDataSample, has_mask: bool) -> VideoEngine | AugmentedEngine:
         frame, video = sample.metainfo.get('frame_id', 0), sample.metainfo.get('video_name', '')
         if frame == 0:
             if not has_mask:
                 raise ValueError(f'video {video!r}: its first frame has no mask; ref_sem_seg must hold one')
-            self._engine = VideoEngine(self.network, self.test_cfg.gap, self.test_cfg.max_stored)
+            self._engine = engine_for(self.network, self.test_cfg)
         elif self._engine is None or self._engine.frame != frame - 1:
             before = 'none' if self._engine is None else self._engine.frame
             raise ValueError(
@@ -272,7 +260,7 @@ class AOT(BaseModel):
         return masks, num_objects
 
 
-def _track(engine: VideoEngine, frame: Tensor, given: Tensor | None, size: tuple[int, int]) -> Tensor:
+def _track(engine: VideoEngine | AugmentedEngine, frame: Tensor, given: Tensor | None, size: tuple[int, int]) -> Tensor:
     """Tracks through one frame; a given mask (1, h, w) wins where it is not 0. Returns the mask, (1, *size)."""
     if given is not None:
         given = nn.functional.interpolate(given[None].float(), size, mode='nearest')[0].long()

@@ -1,0 +1,215 @@
+"""Videos with object masks, in the layouts of DAVIS 2016 and 2017 (Perazzi et al. 2016, Pont-Tuset et al. 2017) and of
+YouTube-VOS (Xu et al. 2018).
+
+Follows the released code of AOT (``dataloaders/train_datasets.py`` and ``eval_datasets.py``). Deliberate differences:
+faulty files are named before training starts, objects keep the numbers of their files in tests, and the masks of all
+annotated frames go to the metric.
+"""
+
+import json
+from collections.abc import Sequence
+from os import path as osp
+from typing import NamedTuple
+
+from mmengine import fileio
+from mmengine.dataset import BaseDataset
+
+from mmplugins.registry import DATASETS
+
+from .clip_source import ClipSource
+
+MAX_LISTED = 20
+
+
+class Video(NamedTuple):
+    """A video's files.
+
+    Attributes:
+        name: Of its folders.
+        frames: Path of each frame by its name without suffix, in order.
+        masks: Path of each mask by the name of its frame.
+        new_objects: Numbers of the objects that appear with a frame, by the name of the frame.
+    """
+
+    name: str
+    frames: dict[str, str]
+    masks: dict[str, str]
+    new_objects: dict[str, list[int]]
+
+
+@DATASETS.register_module()
+class VOSDataset(ClipSource, BaseDataset):
+    """Videos with masks of their objects. An entry is a video for training, a frame for tests.
+
+    Below ``data_root``, DAVIS has ``ann_file='ImageSets/2017/train.txt'``, a video's name a line (lines of paths, as
+    DAVIS 2016 has them, do too), and ``data_prefix=dict(img_path='JPEGImages/480p', seg_map_path='Annotations/480p')``.
+    YouTube-VOS has ``ann_file='train/meta.json'``, which gives each object's frames, and ``data_prefix=dict(
+    img_path='train/JPEGImages', seg_map_path='train/Annotations')``. There may be more frames in the folders than in
+    the JSON, as in YouTube-VOS's ``valid_all_frames``: a test takes all between the first and the last of the JSON,
+    training those of the JSON. Masks are palette or grey images: 0 background, 1, 2, ... objects, 255 ignored.
+
+    For training, an entry is a video: ``video_name``, ``img_path`` and ``seg_map_path``, lists of all annotated frames
+    and their masks; ``SampleClip`` draws a clip from it.
+
+    With ``test_mode``, an entry is a frame, all frames of a video in order, one video after the other: ``video_name``,
+    ``frame_id``, its index in the video, ``frame_name``, ``num_frames`` of the video, ``img_path`` and
+    ``seg_map_path``, lists of one (None without a mask), and ``new_objects``, numbers of the objects that appear here
+    and not at the video's first frame. Use ``mmplugins.VideoSampler``.
+
+    Args:
+        ann_file: List of videos, .txt as DAVIS has it, or .json as YouTube-VOS has it.
+        single_object: Whether all pixels that are not 0 are one object, number 1, as for DAVIS 2016, of which some
+            copies have masks of 0 and 255.
+        img_suffix: Suffixes of frames, in lower case.
+        filter_cfg: dict(min_frames=n) leaves out videos with fewer annotated frames from training.
+        **kwargs: What mmengine's BaseDataset takes.
+
+    Raises:
+        FileNotFoundError: There is no ``ann_file``.
+        ValueError: It lists no videos; or files are at fault: a video without a folder or frames, a first frame without
+            a mask, for training any frame without a mask or a mask without a frame, or a video with fewer than two
+            annotated frames.
+    """
+
+    def __init__(
+        self,
+        ann_file: str,
+        single_object: bool = False,
+        img_suffix: Sequence[str] = ('.jpg', '.jpeg', '.png'),
+        filter_cfg: dict | None = None,
+        **kwargs,
+    ) -> None:
+        self.single_object = single_object
+        self.img_suffix = (img_suffix,) if isinstance(img_suffix, str) else tuple(img_suffix)
+        super().__init__(ann_file=ann_file, filter_cfg=filter_cfg, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """Lists and checks the videos; called by mmengine when the data set is initialised.
+
+        Returns:
+            One dict a video for training, one a frame for tests.
+        """
+        if not fileio.isfile(self.ann_file):
+            raise FileNotFoundError(
+                f'ann_file {self.ann_file} is not there; it lists the videos: give ImageSets/2017/train.txt of DAVIS, '
+                'or train/meta.json of YouTube-VOS, and check data_root'
+            )
+        objects = self._listed()
+        if not objects:
+            raise ValueError(f'ann_file {self.ann_file} lists no videos; give one a line, or meta.json of YouTube-VOS')
+        videos, problems = [], []
+        for name, appearances in objects.items():
+            video = self._video(name, appearances)
+            found = self._problems(video, appearances)
+            problems += found
+            if not found:
+                videos.append(video)
+        if problems:
+            raise ValueError(self._report(problems))
+        entries = []
+        for video in videos:
+            entries += self._frames(video) if self.test_mode else [self._entry(video, list(video.frames))]
+        return entries
+
+    def filter_data(self) -> list[dict]:
+        """Leaves out what ``filter_cfg`` says."""
+        fewest = (self.filter_cfg or {}).get('min_frames', 0)
+        if self.test_mode:
+            return self.data_list
+        kept = [info for info in self.data_list if len(info['img_path']) >= fewest]
+        short = [info['video_name'] for info in kept if len(info['img_path']) < 2]
+        if short:
+            raise ValueError(
+                f'{len(short)} video(s) have fewer than two annotated frames, such as {short[:MAX_LISTED]}; set '
+                'filter_cfg=dict(min_frames=2) to train without them'
+            )
+        return kept
+
+    def _listed(self) -> dict[str, dict[str, list[str]]]:
+        """Reads the list: names of the frames of each object, by object and video; nothing is known of DAVIS's."""
+        text = fileio.get_text(self.ann_file)
+        if self.ann_file.endswith('.json'):
+            videos = json.loads(text)['videos']
+            return {
+                name: {number: entry['frames'] for number, entry in video['objects'].items() if entry['frames']}
+                for name, video in videos.items()
+            }
+        lines = [line.split()[0] for line in text.splitlines() if line.strip()]
+        # DAVIS 2016 has lines of '/JPEGImages/480p/bear/00000.jpg /Annotations/480p/bear/00000.png'
+        return {line.split('/')[-2] if '/' in line else line: {} for line in lines}
+
+    def _video(self, name: str, appearances: dict[str, list[str]]) -> Video:
+        frames = self._files('img_path', name, self.img_suffix)
+        masks = self._files('seg_map_path', name, ('.png',))
+        new_objects: dict[str, list[int]] = {}
+        listed = sorted({frame for seen in appearances.values() for frame in seen})
+        if listed and self.test_mode:
+            frames = {frame: path for frame, path in frames.items() if listed[0] <= frame <= listed[-1]}
+            for number, seen in appearances.items():
+                if min(seen) != listed[0]:
+                    new_objects.setdefault(min(seen), []).append(int(number))
+        elif listed:
+            frames = {frame: frames[frame] for frame in listed if frame in frames}
+            masks = {frame: masks[frame] for frame in listed if frame in masks}
+        return Video(name, frames, masks, new_objects)
+
+    def _files(self, prefix: str, name: str, suffixes: tuple[str, ...]) -> dict[str, str]:
+        """Lists a video's folder: paths by name without suffix, in order; nothing if there is no folder."""
+        folder = osp.join(self.data_prefix[prefix], name)
+        if not fileio.isdir(folder):
+            return {}
+        files = sorted(fileio.list_dir_or_file(folder, list_dir=False))
+        return {osp.splitext(file)[0]: osp.join(folder, file) for file in files if file.lower().endswith(suffixes)}
+
+    def _problems(self, video: Video, appearances: dict[str, list[str]]) -> list[str]:
+        """Says what is wrong with a video."""
+        name, frames, masks = video.name, video.frames, video.masks
+        folder, mask_folder = (osp.join(self.data_prefix[prefix], name) for prefix in ('img_path', 'seg_map_path'))
+        problems = []
+        if not frames:
+            return [f'{name}: no frames in {folder} that end in one of {self.img_suffix}']
+        missing = sorted({frame for seen in appearances.values() for frame in seen} - frames.keys())
+        if missing:
+            problems.append(f'{name}: {len(missing)} frame(s) of the list are not in {folder}, such as {missing[0]}')
+        stray = sorted(masks.keys() - frames.keys())
+        if stray:
+            problems.append(f'{name}: {len(stray)} mask(s) without a frame, such as {masks[stray[0]]}')
+        first = next(iter(frames))
+        if first not in masks:
+            problems.append(
+                f'{name}: the first frame {frames[first]} has no mask {osp.join(mask_folder, first)}.png; the masks of '
+                'the first frame are what is tracked, so add it, or take the video out of the list'
+            )
+        without = [frame for frame in frames if frame not in masks and frame != first]
+        if without and not self.test_mode:
+            problems.append(f'{name}: {len(without)} frame(s) without a mask, such as {frames[without[0]]}')
+        problems += [
+            f'{name}: object(s) {numbers} appear at {frames[frame]}, which has no mask'
+            for frame, numbers in video.new_objects.items()
+            if frame in frames and frame not in masks
+        ]
+        return problems
+
+    def _entry(self, video: Video, names: list[str]) -> dict:
+        return dict(
+            video_name=video.name,
+            img_path=[video.frames[name] for name in names],
+            seg_map_path=[video.masks.get(name) for name in names],
+            mask_threshold=0 if self.single_object else None,
+        )
+
+    def _frames(self, video: Video) -> list[dict]:
+        entries = []
+        for index, name in enumerate(video.frames):
+            appear = [] if self.single_object else sorted(video.new_objects.get(name, []))
+            facts = dict(frame_id=index, frame_name=name, num_frames=len(video.frames), new_objects=appear)
+            entries.append(self._entry(video, [name]) | facts)
+        return entries
+
+    def _report(self, problems: list[str]) -> str:
+        listed = '\n  '.join(problems[:MAX_LISTED])
+        more = f'\n  ... and {len(problems) - MAX_LISTED} more' if len(problems) > MAX_LISTED else ''
+        return (
+            f'{len(problems)} problem(s) with the videos of {self.ann_file}:\n  {listed}{more}\n'
+            'Mend the files or the list, and check data_prefix'
+        )
