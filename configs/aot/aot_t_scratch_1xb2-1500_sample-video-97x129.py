@@ -9,6 +9,6 @@ _base_ = [
 train_dataloader = dict(batch_size=2)
 custom_hooks = [
     dict(type='mmplugins.IterSeedHook'),
-    dict(type='EMAHook', ema_type='MomentumAnnealingEMA', momentum=10 / _base_.max_iters, gamma=9),
+    dict(type='EMAHook', ema_type='MomentumAnnealingEMA', momentum=10 / _base_.max_iters, gamma=9, update_buffers=True),
 ]
 randomness = dict(seed=0)

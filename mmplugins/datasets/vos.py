@@ -131,7 +131,7 @@ class VOSDataset(ClipSource, BaseDataset):
         if self.ann_file.endswith('.json'):
             videos = json.loads(text)['videos']
             return {
-                name: {number: entry['frames'] for number, entry in video['objects'].items()}
+                name: {number: entry['frames'] for number, entry in video['objects'].items() if entry['frames']}
                 for name, video in videos.items()
             }
         lines = [line.split()[0] for line in text.splitlines() if line.strip()]

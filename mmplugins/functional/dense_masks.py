@@ -26,7 +26,7 @@ from .mask_losses import binary_focal_dice, dice_of_sums, soft_focal_dice
 from .mask_pairs import LEFT_OUT, MaskLogits, MaskPairs, pair_maps
 from .points import flat_rows
 
-_BLOCK = 1 << 24  # pixels worked on at once, elsewhere than on the CPU
+_CPU_PIXELS, _PIXELS = 1 << 16, 1 << 24  # worked on at once, on the CPU and elsewhere; at least one mask
 
 
 class FocalDice(NamedTuple):
@@ -123,8 +123,8 @@ def focal_dice_slopes(
     resizers: dict[tuple, Resizer] = {}
     left_out = [None if one is None else one.left_out() for one in ignored]
     pixels = max([1, *(mask[0].numel() for mask in masks if len(mask))])
-    number = 1 if device.type == 'cpu' else max(1, _BLOCK // pixels)
-    for block in pairs.blocks(number):
+    at_once = _CPU_PIXELS if device.type == 'cpu' else _PIXELS
+    for block in pairs.blocks(max(1, at_once // pixels)):
         image, places = block.image, block.places
         shape = tuple(masks[image].shape[1:])
         if shape not in resizers:
@@ -170,7 +170,7 @@ def _sums_and_fields(
         Sums (4, n): of the focal loss, p t, p and t; and low-resolution fields (3, n, h, w): the gradient of the
         focal loss's sum, q and q t; or None.
     """
-    if resizer.on_cpu:
+    if len(truth) == 1 and truth.device.type == 'cpu':  # the usual case of large masks: a view
         masks, pick = masks[int(truth)][None], None
     else:
         pick = truth

@@ -16,11 +16,10 @@ from .matches import upload
 
 MaskLogits = Tensor | Sequence[Tensor]  # (L, B, Q, h, w), or L tensors (B, Q, h, w)
 LEFT_OUT = -1e4  # logit of what takes no part: certain background, also in half precision
-_CPU_PAIRS = 4  # pairs that are worked on together on the CPU, so that what is made of them stays in the cache
 
 
 class PairBlock(NamedTuple):
-    """Some pairs of one image: on the CPU of one ground truth, elsewhere of one layer.
+    """Some pairs of one image: on the CPU sorted by ground truth, elsewhere of one layer.
 
     Attributes:
         image: Index of the image.
@@ -41,7 +40,7 @@ class MaskPairs(NamedTuple):
         image: int64 (M,).
         query: int64 (M,).
         truth: int64 (M,), the ground truth, an index into its image's masks.
-        groups: The pairs by image and ground truth on the CPU, elsewhere by layer and image.
+        groups: The pairs by image on the CPU, those of a ground truth together; elsewhere by layer and image.
         counts: Number of pairs, [layer][image].
     """
 
@@ -57,12 +56,11 @@ class MaskPairs(NamedTuple):
         """Number of pairs of each layer."""
         return [sum(counts) for counts in self.counts]
 
-    def blocks(self, number: int | None = None) -> Iterator[PairBlock]:
-        """Yields the groups, at most ``number`` pairs at once; None: a few on the CPU, elsewhere a whole group."""
+    def blocks(self, number: int) -> Iterator[PairBlock]:
+        """Yields the groups, at most ``number`` pairs at once."""
         for image, layers, places in self.groups:
-            step = number or (_CPU_PAIRS if places.device.type == 'cpu' else len(layers))
-            for start in range(0, len(layers), step):
-                yield PairBlock(image, layers[start : start + step], places[start : start + step])
+            for start in range(0, len(layers), number):
+                yield PairBlock(image, layers[start : start + number], places[start : start + number])
 
 
 def join_pairs(
@@ -91,7 +89,8 @@ def join_pairs(
     cell = torch.arange(num_layers * len(masks)).repeat_interleave(sizes)  # layer and image
     layer, image = cell // max(len(masks), 1), cell % max(len(masks), 1)
     if device.type == 'cpu':
-        group, order = (image * (1 + max(map(len, masks), default=0)) + truth).sort(stable=True)
+        order = (image * (1 + max(map(len, masks), default=0)) + truth).argsort(stable=True)
+        group = image[order]
     else:
         group, order = cell, torch.arange(len(cell))
     sizes = group.unique_consecutive(return_counts=True)[1].tolist()

@@ -15,10 +15,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .buffers import empty_buffer
+
 _EXACT = 1 << 24  # integers below it are exact in float32
-_WORTH_PACKING = 32  # pixels that are packed in the time that it saves on one point
+_WORTH_PACKING = 128  # pixels that are packed in the time that it saves on one point
 MINUS_ONE, MINUS_HALF = torch.tensor(-1.0), torch.tensor(-0.5)  # made once: a scalar costs as much as the sum
 _CHUNK = 1 << 16  # points worked on at once, so that the dozen arrays of them stay in the cache
+_SMALL = 1 << 18  # pixels of all masks of an image up to which they are worked on together
 
 
 def sample_masks(masks: Tensor, points: Tensor, index: Tensor | None = None) -> Tensor:
@@ -42,7 +45,7 @@ def sample_masks(masks: Tensor, points: Tensor, index: Tensor | None = None) -> 
         if not _bits_will_do(masks):
             return _sample_shared(masks, points)
         sampler, found = _PackedMasks(masks, len(points)), locate(points, *masks.shape[1:])
-        values = points.new_empty(len(masks), len(points))
+        values = empty_buffer((len(masks), len(points)), points.dtype, points.device)
         for mask, row in enumerate(values):
             row.copy_(sampler.look_up(mask, *found))
         return values
@@ -60,6 +63,8 @@ def mask_sampler(masks: Tensor, num_points: int) -> Callable[[Tensor, Tensor | N
     if not _bits_will_do(masks):
         return lambda points, index=None: _sample_rows(masks, points, index)
     sampler = _PackedMasks(masks, num_points)
+    if masks.numel() <= _SMALL and sampler.packs:
+        return sampler.sample_rows
 
     def sample(points: Tensor, index: Tensor | None = None) -> Tensor:
         values = points.new_empty(points.shape[:2])
@@ -157,6 +162,7 @@ class _PackedMasks:
         self.height, self.width = masks.shape[1:]
         self.packs = num_points * _WORTH_PACKING >= self.height * self.width
         self._last: tuple[int, Tensor] | None = None
+        self._all: Tensor | None = None
 
     def sample(self, mask: int, points: Tensor) -> Tensor:
         """Samples one mask; see ``sample_masks``.
@@ -170,6 +176,16 @@ class _PackedMasks:
         """
         parts = [self.look_up(mask, *locate(part, self.height, self.width)) for part in points.split(_CHUNK)]
         return torch.cat(parts) if len(parts) != 1 else parts[0]
+
+    def sample_rows(self, points: Tensor, index: Tensor | None = None) -> Tensor:
+        """Samples all masks at once, which are packed once; see ``mask_sampler``."""
+        if self._all is None:
+            self._all = pack(self.masks)
+        corner, right, down = locate(points.flatten(0, 1), self.height, self.width)
+        index = torch.arange(len(points)) if index is None else index
+        first = (index * self._all[0].numel()).repeat_interleave(points.shape[1])
+        bits = self._all.flatten().index_select(0, first.add_(corner))
+        return _interpolate(bits, right, down).view(points.shape[:2])
 
     def look_up(self, mask: int, corner: Tensor, right: Tensor, down: Tensor) -> Tensor:
         """Samples one mask at what ``locate`` found, (P,) each."""
@@ -185,12 +201,12 @@ class _PackedMasks:
         return self._last[1]
 
 
-def pack(mask: Tensor) -> Tensor:
-    """Packs a mask, bool or integer (H, W): uint8 (H + 2, W + 2), a byte for each corner, see the module."""
-    height, width = mask.shape
-    pixels = (mask if mask.dtype == torch.bool else mask != 0).view(torch.uint8)
-    wide = pixels.new_zeros(height + 2, width + 2)  # the last row and column are for points at the far edge
-    wide[1:-1, 1:-1] = pixels
+def pack(masks: Tensor) -> Tensor:
+    """Packs masks, bool or integer (..., H, W): uint8 (..., H + 2, W + 2), a byte for each corner, see the module."""
+    *number, height, width = masks.shape
+    pixels = (masks if masks.dtype == torch.bool else masks != 0).view(torch.uint8)
+    wide = pixels.new_zeros(*number, height + 2, width + 2)  # the last row and column are for points at the far edge
+    wide[..., 1:-1, 1:-1] = pixels
     flat = wide.flatten()
     right = flat[:-1] | flat[1:] << 1  # the end of a row meets the next one's start, and both are zero
     packed = torch.zeros_like(flat)

@@ -11,7 +11,7 @@ Deliberate differences:
 - The most uncertain points are found by a partial sort of |logit|; their order is arbitrary. The logits already
   sampled there are returned with them, not sampled again.
 - The gradient to the logits is written where it belongs, into the rows that were sampled; the rest of its memory is
-  never touched on the CPU.
+  never touched on the CPU, and does not exist where ``mask_product`` made the logits: it takes a sparse gradient.
 
 Letters: N maps, h w their size, P points, M rows of points.
 """
@@ -24,8 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .buffers import zeros_buffer
+from .buffers import empty_buffer, zeros_buffer
 from .mask_points import MINUS_ONE
+from .mask_product import takes_rows
 
 _CPU_MAPS = 16  # maps sampled at once at shared points
 _CPU_ROWS = 4  # rows of points sampled at once, so that what is made of them stays in the cache
@@ -59,7 +60,7 @@ def sample_logits(
     if values is None:
         with torch.no_grad():
             values = grid_values(gather_maps(logits.detach(), rows), points)
-    return _SampledLogits.apply(logits, points, values, *(rows or ()))
+    return _SampledLogits.apply(logits, points, values, rows is not None and takes_rows(logits), *(rows or ()))
 
 
 def gather_maps(logits: Tensor, rows: Sequence[Tensor] | None) -> Tensor:
@@ -108,26 +109,32 @@ class _SampledLogits(torch.autograd.Function):
     """Ties sampled values to the logits they come from."""
 
     @staticmethod
-    def forward(ctx, logits: Tensor, points: Tensor, values: Tensor, *rows: Tensor) -> Tensor:
+    def forward(ctx, logits: Tensor, points: Tensor, values: Tensor, sparse: bool, *rows: Tensor) -> Tensor:
         ctx.save_for_backward(points, *rows)
-        ctx.shape, ctx.dtype = logits.shape, logits.dtype
+        ctx.shape, ctx.dtype, ctx.sparse = logits.shape, logits.dtype, sparse
         return values.view_as(values)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_values: Tensor) -> tuple[Tensor | None, ...]:
         points, *rows = ctx.saved_tensors
-        grad = zeros_buffer(ctx.shape, ctx.dtype, grad_values.device)
-        flat, places = grad.view(-1, *ctx.shape[-2:]), flat_rows(rows, ctx.shape)
+        size, places = ctx.shape[-2:], flat_rows(rows, ctx.shape)
+        if ctx.sparse:
+            grad = flat = empty_buffer((len(points), *size), ctx.dtype, grad_values.device)
+        else:
+            grad = zeros_buffer(ctx.shape, ctx.dtype, grad_values.device)
+            flat = grad.view(-1, *size)
         step = _CPU_ROWS if grad.device.type == 'cpu' else max(len(points), 1)
         for start in range(0, len(points), step):
             part = slice(start, start + step)
-            maps = _scatter(grad_values[part], points[part], flat.shape[1:]).to(ctx.dtype)
-            if places is None:
+            maps = _scatter(grad_values[part], points[part], size).to(ctx.dtype)
+            if places is None or ctx.sparse:
                 flat[part] = maps
             else:
                 flat.index_add_(0, places[part], maps)
-        return grad, None, None, *(None for _ in rows)
+        if ctx.sparse:
+            grad = torch.sparse_coo_tensor(torch.stack(rows), flat, ctx.shape, check_invariants=False)
+        return grad, None, None, None, *(None for _ in rows)
 
 
 def flat_rows(rows: Sequence[Tensor], shape: Sequence[int]) -> Tensor | None:

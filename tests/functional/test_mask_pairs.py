@@ -35,15 +35,14 @@ def test_pairs_are_ordered_by_layer_and_image():
     assert pairs.per_layer == [5, 5]
 
 
-def test_a_block_is_of_one_ground_truth():
+def test_blocks_keep_the_pairs_of_a_ground_truth_together():
     matches, masks = scene()
     pairs = join_pairs(matches, masks, 2, torch.device('cpu'))
-    blocks = list(pairs.blocks())
-    assert [(block.image, block.layers) for block in blocks] == [(0, [0, 1])] * 2 + [(2, [0, 1])] * 3
-    for block in blocks:
-        assert len(set(pairs.truth[block.places].tolist())) == 1
+    blocks = list(pairs.blocks(100))
+    assert [(block.image, block.layers) for block in blocks] == [(0, [0, 1] * 2), (2, [0, 1] * 3)]
+    assert [pairs.truth[block.places].tolist() for block in blocks] == [[0, 0, 1, 1], [0, 0, 1, 1, 2, 2]]
     assert sorted(torch.cat([block.places for block in blocks]).tolist()) == list(range(10))
-    assert len(list(pairs.blocks(1))) == 10
+    assert [len(block.layers) for block in pairs.blocks(4)] == [4, 4, 2]
 
 
 def test_maps_of_a_block():
@@ -51,7 +50,7 @@ def test_maps_of_a_block():
     pairs = join_pairs(matches, masks, 2, torch.device('cpu'))
     logits = torch.randn(2, 3, 5, 4, 4)
     for kind in (logits, list(logits), logits.half()):
-        for block in pairs.blocks():
+        for block in pairs.blocks(4):
             maps = pair_maps(kind, block, pairs.query)
             assert maps.dtype == torch.float32
             expected = logits[pairs.layer[block.places], block.image, pairs.query[block.places]]
@@ -62,7 +61,7 @@ def test_no_pairs():
     none = torch.zeros(0, dtype=torch.int64)
     pairs = join_pairs([[(none, none)]], [torch.zeros(0, 4, 4)], 1, torch.device('cpu'))
     assert pairs.per_layer == [0]
-    assert list(pairs.blocks()) == []
+    assert list(pairs.blocks(9)) == []
     assert join_pairs([[], []], [], 2, torch.device('cpu')).per_layer == [0, 0]
 
 
@@ -88,13 +87,13 @@ def test_values():
 def test_cuda_blocks_are_of_one_layer():
     matches, masks = scene()
     pairs = join_pairs(matches, masks, 2, torch.device('cuda'))
-    assert [(block.image, block.layers) for block in pairs.blocks()] == [
+    assert [(block.image, block.layers) for block in pairs.blocks(9)] == [
         (0, [0, 0]),
         (2, [0, 0, 0]),
         (0, [1, 1]),
         (2, [1, 1, 1]),
     ]
     logits = torch.randn(2, 3, 5, 4, 4, device='cuda')
-    for block in pairs.blocks():
+    for block in pairs.blocks(4):
         expected = logits[pairs.layer[block.places], block.image, pairs.query[block.places]]
         assert torch.equal(pair_maps(list(logits), block, pairs.query), expected)

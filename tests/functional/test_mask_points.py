@@ -93,10 +93,26 @@ def test_rows_may_share_and_skip_masks():
     torch.testing.assert_close(sampler(points[:2], index[:2]), reference(masks[index[:2]], points[:2]))
 
 
+def test_small_masks_are_worked_on_together(monkeypatch):
+    """Beside one another in memory, and yet each for itself: at the edges too, where a neighbour would shine in."""
+    masks, points = scene(4, 3, 30, 20, 500)
+    masks[1] = True
+    points[:, :100] *= 0.01
+    points[:, 100:200] = 1 - 0.01 * points[:, 100:200]
+    index = torch.tensor([2, 0, 1])
+    together = mask_sampler(masks, 500)
+    monkeypatch.setattr(mask_points, '_SMALL', 0)
+    alone = mask_sampler(masks, 500)
+    assert together.__name__ != alone.__name__
+    assert torch.equal(together(points, index), alone(points, index))
+    torch.testing.assert_close(together(points, index), reference(masks[index], points), rtol=0, atol=1e-6)
+
+
 def test_many_points_are_worked_on_in_chunks(monkeypatch):
     masks, points = scene(3, 2, 30, 20, 500)
     expected = sample_masks(masks, points)
     monkeypatch.setattr(mask_points, '_CHUNK', 64)
+    monkeypatch.setattr(mask_points, '_SMALL', 0)
     assert torch.equal(sample_masks(masks, points), expected)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from mmplugins.hosts import HOSTS, Host
 from mmplugins.testing import assert_relative, load_golden
@@ -28,6 +29,7 @@ from benchmark_cases._measure import (  # noqa: E402
     time_rounds,
 )
 from benchmark_cases._memory import MARK, peak_extra_memory  # noqa: E402
+from benchmark_cases._report import print_report, without_gradients  # noqa: E402
 from benchmark_cases._scenes import street_scene  # noqa: E402
 from benchmark_cases.hard_pixels import released_ohem, released_topk  # noqa: E402
 from benchmark_cases.regions import released_soft_jaccard  # noqa: E402
@@ -97,9 +99,25 @@ def test_run_writes_json(run):
             assert list(entry['seconds']) == ['forward', 'backward', 'forward+backward']
             assert list(entry['memory_bytes']) == ['forward', 'forward+backward']
             # The gradient alone has the size of the logits.
-            assert entry['memory_bytes']['forward+backward'] > 4 * 2 * 19 * 129 * 129
+            assert report['gradient_bytes'] == 4 * 2 * 19 * 129 * 129
+            assert entry['memory_bytes']['forward+backward'] > report['gradient_bytes']
             if entry['name'] != 'ours':
                 assert entry['difference']['agrees']
+
+
+def test_memory_beyond_the_gradients(capsys):
+    """Of 400 bytes of gradients: 900 - 400 = 500 for ours; the other's peak of 1200 is in the forward pass."""
+    peaks = {'ours': (100, 900), 'other': (1200, 1300)}
+    entries = [
+        {'name': name, 'skipped': None, 'memory_bytes': {'forward': first, 'forward+backward': both}}
+        for name, (first, both) in peaks.items()
+    ]
+    report = dict(case='toy', device='cpu', size='small', arguments={}, rounds=1, skipped=None, contenders=entries)
+    assert without_gradients({**report, 'gradient_bytes': 400}) == {'ours': 500, 'other': 1200}
+    print_report(Console(width=200), {**report, 'gradient_bytes': 400})
+    assert 'that all return (0.00): ours 0.00 (1.00 x ours), other 0.00 (2.40 x ours)' in capsys.readouterr().out
+    entries[0]['memory_bytes'] = entries[1]['memory_bytes'] = {'forward': 100}
+    assert without_gradients({**report, 'gradient_bytes': 0}) == {}
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
@@ -150,3 +151,36 @@ def test_colours():
 def test_draw_explains_errors(tmp_path):
     with pytest.raises(SystemExit, match='is no file'):
         draw_results.main([str(tmp_path / 'none.py'), 'a.pth', '--out', str(tmp_path / 'a.png')])
+
+
+def test_segments_are_painted_and_outlined():
+    """Two segments of 1x3 and 1x2 pixels, one without any at the end: an edge is where the number changes."""
+    classes, numbers = torch.tensor([[1, 1, 1, 0, 0, -1]]), torch.tensor([[5, 5, 5, 7, 7, -1]])
+    segments = result_columns.Segments(np.full((1, 6, 3), 100, np.uint8), classes, numbers)
+    column, legend = result_columns.segment_column([segments], ['a', 'b', 'c'], [(250, 0, 0), (0, 250, 0), (0, 0, 250)])
+    assert legend == [('a', (250, 0, 0)), ('b', (0, 250, 0))]
+    assert column.notes == ['2 segments']
+    assert column.pictures[0].tolist() == [
+        [[40, 190, 40], [40, 190, 40], [40, 190, 40], [255] * 3, [190, 40, 40], [255] * 3]
+    ]
+
+
+@pytest.mark.parametrize('kind', ['panoptic', 'instance'])
+def test_segments_of_a_prediction(kind, tmp_path):
+    """Panoptic: class + 1000 * instance, 3 being void. Instances: the surer one on top, below 0.5 none."""
+    Image.fromarray(np.zeros((1, 3, 3), np.uint8)).save(tmp_path / 'image.png')
+    result = BaseDataElement(metainfo=dict(img_path=str(tmp_path / 'image.png')))
+    if kind == 'panoptic':
+        result.pred_panoptic_seg = PixelData(sem_seg=torch.tensor([[[2, 1001, 3]]]))
+    else:
+        masks = torch.tensor([[[True, True, False]], [[False, True, False]], [[True, True, True]]])
+        scores, labels = torch.tensor([0.7, 0.9, 0.4]), torch.tensor([2, 1, 0])
+        result.pred_instances = InstanceData(masks=masks, scores=scores, labels=labels)
+
+    class Model:
+        def test_step(self, data):
+            return [result]
+
+    segments = draw_results.predict(Model(), {}, 3)
+    assert segments.classes.tolist() == [[2, 1, -1]]
+    assert segments.numbers.tolist() == [[2, 1001, -1] if kind == 'panoptic' else [0, 1, -1]]

@@ -297,6 +297,90 @@ def test_panoptic_images_load_and_measure_100(panoptic):
     assert set(metric.evaluate(8).values()) == {100.0}
 
 
+@pytest.fixture(scope='module')
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('sample') / 'video'
+    done = make(folder, '--kind', 'video', '--train', '5', '--val', '2', '--size', '49x65')
+    assert done.returncode == 0, done.stderr
+    assert '5 training and 2 validation videos (video)' in done.stdout.replace('\n', ' ')
+    return folder
+
+
+def masks_of(folder, video):
+    return np.stack([np.array(Image.open(path)) for path in sorted((folder / 'Annotations/480p' / video).iterdir())])
+
+
+def test_videos_in_both_layouts(videos):
+    """The JSON tells when each object is seen; the list has the videos whose objects all are at the start."""
+    late = 0
+    for split, count in (('train', 5), ('val', 2)):
+        meta = json.loads((videos / f'meta_{split}.json').read_text())['videos']
+        assert sorted(meta) == [f'{split}-{i:05d}' for i in range(count)]
+        listed = (videos / f'ImageSets/2017/{split}.txt').read_text().splitlines()
+        for name, video in meta.items():
+            frames = sorted(path.name for path in (videos / 'JPEGImages/480p' / name).iterdir())
+            assert frames == [f'{i:05d}.png' for i in range(16)]
+            masks = masks_of(videos, name)
+            assert masks.shape == (16, 49, 65)
+            for number, entry in video['objects'].items():
+                shown = (masks == int(number)).any(axis=(1, 2))
+                assert entry['frames'] == [f'{i:05d}' for i in np.flatnonzero(shown)]
+            assert set(np.unique(masks)) - {0} == {int(number) for number in video['objects']}
+            entering = set(np.unique(masks)) - set(np.unique(masks[0]))
+            assert (name in listed) == (not entering)
+            late += bool(entering)
+            assert len(entering) <= 1
+            for number in entering:
+                assert not (masks[:5] == number).any()
+    assert 1 <= late <= 5
+
+
+def test_shapes_of_videos_move(videos):
+    """Each object's centre moves by at most 0.02 of the shorter side a frame along x and y, once it is all there.
+
+    Parts may be hidden or leave the image, which moves the centre of what is seen; so half of the steps must be small.
+    """
+    for split in ('train', 'val'):
+        for name in (videos / f'ImageSets/2017/{split}.txt').read_text().split():
+            masks = masks_of(videos, name)
+            image = [np.array(Image.open(videos / f'JPEGImages/480p/{name}/{i:05d}.png')) for i in (0, 1)]
+            assert image[0].shape == (49, 65, 3)
+            assert not np.array_equal(*image)
+            for number in np.unique(masks)[1:]:
+                parts = [np.argwhere(mask == number) for mask in masks]
+                centres = np.array([part.mean(axis=0) for part in parts if len(part)])
+                steps = np.abs(np.diff(centres, axis=0)).max(axis=1)
+                assert np.median(steps) <= 0.02 * 49 + 0.5
+            assert (masks[0] != masks[-1]).mean() > 0.02
+
+
+def test_video_pixels_are_the_same_everywhere(videos):
+    image = np.array(Image.open(videos / 'JPEGImages/480p/val-00000/00007.png'))
+    mask = np.array(Image.open(videos / 'Annotations/480p/val-00000/00007.png'))
+    assert zlib.crc32(image.tobytes()) == 3769022265
+    assert zlib.crc32(mask.tobytes()) == 1487094985
+
+
+def test_videos_are_read_by_the_data_set(videos):
+    config = Config.fromfile(ROOT / 'configs/_base_/datasets/sample-video_97x129.py')
+    dataset = DATASETS.build({**config.val_dataloader.dataset, 'data_root': str(videos), 'pipeline': []})
+    listed = (videos / 'ImageSets/2017/val.txt').read_text().split()
+    assert len(dataset) == 16 * len(listed) > 0
+    prefix = config.val_dataloader.dataset.data_prefix
+    training = DATASETS.build(
+        dict(type='mmplugins.VOSDataset', data_root=str(videos), ann_file='meta_train.json', data_prefix=prefix)
+    )
+    assert len(training) == 5
+    assert len(training.get_data_info(0)['img_path']) == 16
+
+
+def test_videos_are_replaced(videos, tmp_path):
+    made_with('video', tmp_path / 'out', 1, 1)
+    assert make(tmp_path / 'out', '--train', '1', '--val', '1', '--overwrite').returncode == 0
+    assert not (tmp_path / 'out/JPEGImages').exists()
+    assert not (tmp_path / 'out/meta_val.json').exists()
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [

@@ -9,7 +9,8 @@ and the order moves on by one from round to round, so that what disturbs the mac
 shows medians with the middle half of the samples (25th to 75th percentile), and the ratio of each contender's median
 to ours, with the middle half of the ratios of single rounds: above 1 means that ours is faster, or takes less memory.
 Memory is the peak of what a pass takes beyond its inputs, measured in runs that are not timed; how, and what it
-cannot see, stands in ``benchmark_cases/_memory.py``. Values and gradients are compared with ours in the warm-up run.
+cannot see, stands in ``benchmark_cases/_memory.py``; below the table it stands without the gradients that every
+contender has to return. Values and gradients are compared with ours in the warm-up run.
 If a contender that should agree does not, the exit code is 1.
 
 The JSON file holds the machine, the versions, the settings and every sample. Measure on a quiet machine: where other

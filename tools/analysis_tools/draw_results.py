@@ -1,11 +1,11 @@
-"""Draws images, truth and predictions of a semantic segmentation model in one picture.
+"""Draws images, truth and predictions of a segmentation model in one picture.
 
     python tools/analysis_tools/draw_results.py CONFIG CHECKPOINT --out grid.png
 
 What the columns show follows the model: classes in their colours, or, for a model with one channel, the mask and the
 predicted probability. If the decode head trains with ``OhemCrossEntropyLoss``, a last column shows the pixels that the
 loss would train on: its selection, made on the drawn validation images. With ``StructureLoss`` a column shows its edge
-weight.
+weight. Of a model of objects and regions (instance or panoptic, mmdet) the predicted segments are drawn.
 """
 
 import sys
@@ -22,19 +22,23 @@ from mmengine.device import get_device
 from mmengine.fileio import get
 from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import load_checkpoint
+from mmengine.structures import BaseDataElement
 from result_columns import (
     Column,
     Sample,
+    Segments,
     binary_columns,
     class_columns,
     edge_weight_column,
     find_loss,
     hard_pixel_column,
+    segment_column,
 )
 from rich.progress import track
 from torch import nn
 
 from mmplugins.engine.launch import CfgOptions, UsageError, check_checkpoint, check_data, load_config, use_cpu
+from mmplugins.evaluation.metrics.coco_panoptic_metric import INSTANCE_OFFSET
 from mmplugins.models.losses import OhemCrossEntropyLoss, StructureLoss
 
 matplotlib.use('Agg')
@@ -45,7 +49,7 @@ from matplotlib.patches import Patch
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the tool with a command line; None: the program's own."""
     parser = ArgumentParser(description='Draw images, truth, predictions and what the loss looks at.')
-    parser.add_argument('config', help='config file of a semantic segmentation model')
+    parser.add_argument('config', help='config file of a segmentation model')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', type=Path, required=True, help='picture to write (.png, .pdf, ...)')
     parser.add_argument('--num', type=int, default=6, help='number of validation images (default: 6)')
@@ -68,13 +72,13 @@ def draw(cfg: Config, checkpoint: str, num: int, out: Path) -> None:
     """Predicts some validation images and writes the picture.
 
     Args:
-        cfg: A config with ``val_dataloader`` and an mmseg-like model.
+        cfg: A config with ``val_dataloader`` and a model like mmseg's, or mmdet's of instance or panoptic masks.
         checkpoint: Weights of the model.
         num: Number of images, taken at equal distances from the validation set.
         out: The picture.
 
     Raises:
-        UsageError: The model's output holds no semantic segmentation.
+        UsageError: The model's output holds no segmentation.
     """
     if get_device() == 'cpu':
         use_cpu(cfg)
@@ -83,8 +87,9 @@ def draw(cfg: Config, checkpoint: str, num: int, out: Path) -> None:
     load_checkpoint(model, checkpoint, map_location='cpu')
     model.to(get_device()).eval()
 
+    num_classes = len(dataset.metainfo['classes'])
     places = np.unique(np.linspace(0, len(dataset) - 1, num).round().astype(int))
-    samples = [predict(model, dataset[int(place)]) for place in track(places, description='predicting')]
+    samples = [predict(model, dataset[int(place)], num_classes) for place in track(places, description='predicting')]
     figure = draw_grid(*columns_of(samples, model, cfg, dataset.metainfo))
     figure.suptitle(f'{Path(cfg.filename).stem}: {Path(checkpoint).name}', fontsize=10, color='grey')
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -92,16 +97,38 @@ def draw(cfg: Config, checkpoint: str, num: int, out: Path) -> None:
     plt.close(figure)
 
 
-def predict(model: nn.Module, data: dict) -> Sample:
+def predict(model: nn.Module, data: dict, num_classes: int) -> Sample | Segments:
     """Predicts one item of the validation set."""
     with torch.no_grad():
         result = model.test_step(pseudo_collate([data]))[0]
+    if 'pred_panoptic_seg' in result or 'masks' in result.get('pred_instances', {}):
+        return _segments(result, num_classes)
     for name in ('gt_sem_seg', 'pred_sem_seg', 'seg_logits'):
         if name not in result:
-            raise UsageError(f"the model's output lacks {name}; this tool draws semantic segmentation (mmseg) models")
+            raise UsageError(f"the model's output lacks {name}; this tool draws models of segmentation")
     image = _read_image(result.img_path)
     truth = result.gt_sem_seg.data.squeeze(0).long().cpu()
     return Sample(image, truth, result.pred_sem_seg.data.squeeze(0).long().cpu(), result.seg_logits.data.float().cpu())
+
+
+def _segments(result: BaseDataElement, num_classes: int) -> Segments:
+    """Gives the panoptic segments of a prediction, or its instances above a score of 0.5, the surest on top."""
+    image = _read_image(result.img_path)
+    classes = torch.full(image.shape[:2], -1)
+    numbers = torch.full(image.shape[:2], -1)
+    if 'pred_panoptic_seg' in result:
+        found = torch.as_tensor(result.pred_panoptic_seg.sem_seg).squeeze(0).long().cpu()  # class + 1000 * instance
+        for number in found.unique().tolist():
+            if number % INSTANCE_OFFSET < num_classes:
+                classes[found == number] = number % INSTANCE_OFFSET
+                numbers[found == number] = number
+        return Segments(image, classes, numbers)
+    instances = result.pred_instances.cpu()
+    for index in instances.scores.argsort().tolist():
+        if instances.scores[index] > 0.5:
+            classes[instances.masks[index]] = instances.labels[index]
+            numbers[instances.masks[index]] = index
+    return Segments(image, classes, numbers)
 
 
 def _read_image(path: str) -> np.ndarray:
@@ -115,6 +142,9 @@ def columns_of(
 ) -> tuple[list[Column], list[tuple[str, Sequence[int]]]]:
     """Chooses the columns that fit a model, and gives their legend."""
     image = Column('image', [sample.image for sample in samples], [''] * len(samples))
+    if isinstance(samples[0], Segments):
+        column, legend = segment_column(samples, metainfo['classes'], metainfo['palette'])
+        return [image, column], legend
     structure, ignore_index = find_loss(model, StructureLoss)
     if len(samples[0].logits) == 1:
         (mask, prediction), legend = binary_columns(samples, ignore_index)

@@ -36,6 +36,20 @@ class Sample(NamedTuple):
     logits: Tensor
 
 
+class Segments(NamedTuple):
+    """A validation image and the objects and regions that a model found; H and W are the image's own height and width.
+
+    Attributes:
+        image: RGB, uint8, shape (H, W, 3).
+        classes: Class of each pixel, int64, shape (H, W); -1 where there is none.
+        numbers: Number of each pixel's segment, int64, shape (H, W); -1 where there is none.
+    """
+
+    image: np.ndarray
+    classes: Tensor
+    numbers: Tensor
+
+
 class Column(NamedTuple):
     """What one column shows.
 
@@ -94,6 +108,25 @@ def binary_columns(samples: list[Sample], ignore_index: int) -> tuple[list[Colum
         notes.append(f'mean absolute error {error:.3f}' if valid.any() else 'no labels')
     columns = [Column('mask', masks, [''] * len(samples)), Column('prediction', maps, notes)]
     return columns, [('unlabelled', UNLABELLED_GREY)] if ignored_anywhere else []
+
+
+def segment_column(
+    samples: list[Segments], classes: Sequence[str], palette: Sequence[Sequence[int]]
+) -> tuple[Column, Legend]:
+    """Shows segments in their classes' colours over the image, outlined in white, and names the classes."""
+    pictures, notes, seen = [], [], set()
+    for sample in samples:
+        painted = colourise(torch.where(sample.classes < 0, 255, sample.classes), palette)
+        picture = np.where(sample.classes.numpy()[..., None] < 0, sample.image, 0.4 * sample.image + 0.6 * painted)
+        numbers = sample.numbers.numpy()
+        edge = np.zeros(numbers.shape, dtype=bool)
+        edge[:, 1:] |= numbers[:, 1:] != numbers[:, :-1]
+        edge[1:] |= numbers[1:] != numbers[:-1]
+        picture[edge] = 255
+        pictures.append(picture.astype(np.uint8))
+        notes.append(f'{len(set(numbers.ravel().tolist()) - {-1})} segments')
+        seen |= set(sample.classes.unique().tolist())
+    return Column('prediction', pictures, notes), [(name, palette[i]) for i, name in enumerate(classes) if i in seen]
 
 
 def edge_weight_column(samples: list[Sample], loss: StructureLoss, ignore_index: int) -> Column:

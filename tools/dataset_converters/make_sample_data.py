@@ -302,6 +302,8 @@ def prepare_folder(out: Path, overwrite: bool) -> None:
             raise ValueError(f"'{out}' holds no sample.json, so it was not made by this tool; give another folder")
         for folder in ('images', 'annotations', 'train', 'test', 'JPEGImages', 'Annotations', 'ImageSets'):
             shutil.rmtree(out / folder, ignore_errors=True)
+        for split in SPLITS:
+            (out / f'meta_{split}.json').unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
 
 

@@ -6,33 +6,42 @@
 #   └── ImageSets/2017          train.txt, val.txt: a sequence a line
 data_root = 'data/davis/'
 crop_size = (161, 289)  # height, width
-batch_size = 4
+batch_size = 2
 num_workers = 1
 
+move = dict(  # the frames of a clip alike
+    type='TransformBroadcaster',
+    mapping=dict(img='img', gt_seg_map='gt_seg_map'),
+    auto_remap=True,
+    share_random_params=True,
+    transforms=[
+        dict(
+            type='RandomResize',
+            scale=(10000, 161),  # the shorter side
+            ratio_range=(0.9, 1.6),
+            keep_ratio=True,
+            interpolation='area',
+        ),
+        dict(type='RandomFlip', prob=0.5),
+    ],
+)
+colour = dict(  # so few videos would be known by their colours
+    type='TransformBroadcaster',
+    mapping=dict(img='img'),
+    auto_remap=True,
+    share_random_params=True,
+    transforms=[dict(type='mmplugins.ColorJitter', brightness=0.4, contrast=0.4, saturation=0.6, hue=0.5)],
+)
 clip_pipeline = [
-    dict(type='mmplugins.SampleClip', length=5, max_gap=12),
+    dict(type='mmplugins.SampleClip', length=5, max_gap=5),
     dict(type='mmplugins.LoadClip'),
-    dict(
-        type='TransformBroadcaster',  # the frames of a clip alike
-        mapping=dict(img='img', gt_seg_map='gt_seg_map'),
-        auto_remap=True,
-        share_random_params=True,
-        transforms=[
-            dict(
-                type='RandomResize',
-                scale=(10000, 161),  # the shorter side
-                ratio_range=(0.7, 1.3),
-                keep_ratio=True,
-                interpolation='area',
-            ),
-            dict(type='RandomFlip', prob=0.5),
-        ],
-    ),
+    move,
     dict(type='mmplugins.RandomCropClip', crop_size=crop_size, min_pixels=20),
+    colour,
 ]
 train_pipeline = [
     *clip_pipeline,
-    dict(type='mmplugins.MergeClips', pre_transform=clip_pipeline, prob=0.3, min_pixels=20),
+    dict(type='mmplugins.MergeClips', pre_transform=clip_pipeline, prob=0.7, min_pixels=20),
     dict(type='mmplugins.PackClip'),
 ]
 test_pipeline = [

@@ -2,13 +2,18 @@
 
 Paper: Mask2Former (CVPR 2022); released code: criterion.py, matcher.py; mmdet: ``Mask2FormerHead``. Differences from
 mmdet's head: ground-truth masks stay bool; which random points are drawn from a seed; an invalid label, or masks of
-another size than the padded input, raise with the image's name; pixels can be left out.
+another size than the padded input, raise with the image's name; pixels can be left out; backward, the gradient of the
+mask logits is that of matched queries only, not a tensor of zeros for the others.
 """
 
+from collections.abc import Sequence
+
+import torch.nn.functional as F
 from mmdet.models.dense_heads import Mask2FormerHead as ToolboxMask2FormerHead
 from mmdet.models.losses import CrossEntropyLoss
-from torch import nn
+from torch import Tensor, nn
 
+from mmplugins.functional.mask_product import mask_product
 from mmplugins.models.losses.point_sampled_mask_loss import PointSampledMaskLoss
 from mmplugins.registry import MODELS
 
@@ -37,6 +42,26 @@ class PointSetHead(MaskSetHead):
             and loss.class_weight is None
             and loss.ignore_index is None
         )
+
+    def _forward_head(
+        self, decoder_out: Tensor, mask_feature: Tensor, attn_mask_target_size: Sequence[int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Predicts after a decoder layer; mmdet's forward calls it.
+
+        Args:
+            decoder_out: Queries, (B, Q, C).
+            mask_feature: Features of the pixels, (B, C, h, w).
+            attn_mask_target_size: Height and width of the features that the next layer attends to.
+
+        Returns:
+            Class logits (B, Q, C+1), mask logits (B, Q, h, w), and where the next layer's heads do not attend, bool
+            (B * heads, Q, height * width).
+        """
+        queries = self.transformer_decoder.post_norm(decoder_out)
+        masks = mask_product(self.mask_embed(queries), mask_feature)
+        shrunk = F.interpolate(masks.detach(), attn_mask_target_size, mode='bilinear', align_corners=False)
+        hidden = (shrunk.sigmoid() < 0.5).flatten(2)  # (B, Q, height * width)
+        return self.cls_embed(queries), masks, hidden.repeat_interleave(self.num_heads, 0)
 
 
 @MODELS.register_module()

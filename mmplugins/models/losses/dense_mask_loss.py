@@ -168,18 +168,18 @@ class DenseMaskLoss(BaseMaskLoss):
         ignored: Sequence[Ignored | None],
     ) -> Sequence[Tensor | None]:
         """Computes the losses given as configs, (L,) each, layer by layer on upsampled logits, as mmdet's head does."""
-        found, start = [], 0
-        for layer, counts in enumerate(pairs.counts):
-            parts = []
-            for image, count in enumerate(counts):
-                query, truth = pairs.query[start : start + count], pairs.truth[start : start + count]
-                if count:
-                    parts.append(
-                        _upsampled(mask_logits[layer][image, query], masks[image][truth].long(), ignored[image])
-                    )
-                start += count
+        mask_logits = mask_logits.unbind() if isinstance(mask_logits, Tensor) else mask_logits
+        rows = [part.split(pairs.per_layer) for part in (pairs.image, pairs.query, pairs.truth)]
+        found = []
+        for layer, counts, images, query, truth in zip(mask_logits, pairs.counts, *rows, strict=True):
+            matched = layer[images, query].split(counts)
+            parts = [
+                _upsampled(logits, masks[image][index], ignored[image])
+                for image, (logits, index) in enumerate(zip(matched, truth.split(counts), strict=True))
+                if len(index)
+            ]
             if not parts:
-                found.append([mask_logits[layer][:0].sum()] * 2)
+                found.append([layer[:0].sum()] * 2)
                 continue
             logits, target, weight = (torch.cat(part) for part in zip(*parts, strict=True))
             found.append(self._call_layer(logits, target, weight if any(ignored) else None, avg_factor))
@@ -217,7 +217,8 @@ def nearest(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _upsampled(logits: Tensor, target: Tensor, ignored: Ignored | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Gives logits at the size of the masks, the masks, and 1 for pixels that take part; each (m, H, W)."""
+    """Gives logits at the size of the masks, the masks as int64, and 1 for pixels that take part; each (m, H, W)."""
+    target = target.round().long() if target.is_floating_point() else target.long()
     logits = logits if logits.dtype == torch.float64 else logits.float()
     if ignored is not None:
         logits = logits.masked_fill(ignored.logits, 0)

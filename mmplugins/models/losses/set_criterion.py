@@ -225,8 +225,11 @@ class SetCriterion(nn.Module):
             found['loss_bbox'], found['loss_iou'] = box_losses(outputs['boxes'], objects.boxes, matches, object_factor)
         if 'masks' in self.losses:  # step 4
             first = layers - 1 if self.mask_layers == 'last' else 0
+            masks = outputs['masks']
+            if len(masks) > layers - first:  # of a tensor, a slice has a gradient of all layers: not if all are wanted
+                masks = masks[first - layers :]
             found |= self.mask_loss.layer_losses(
-                outputs['masks'][first - layers :],
+                masks,
                 [target['masks'] for target in targets],
                 matches.by_image()[first:],
                 object_factor,

@@ -106,3 +106,28 @@ class TestMask2FormerHead(MaskHeadContract):
         settings = mask_loss.num_points, mask_loss.oversample_ratio, mask_loss.importance_sample_ratio
         assert settings == (10, 2.0, 0.5)
         head.loss(features(), [sample(3), sample(2, seed=1)])
+
+    def test_only_matched_rows_have_a_gradient_to_multiply(self):
+        """A sparse one arrives at the mask logits; a subclass that predicts them by itself gets a dense one."""
+
+        class Subclass(type(self.head())):
+            def _forward_head(self, *args):
+                scores, masks, hidden = super()._forward_head(*args)
+                return scores, masks * 1, hidden
+
+        samples, found = [sample(3), sample(2, seed=1)], []
+        for kind, layout in ((type(self.head()), torch.sparse_coo), (Subclass, torch.strided)):
+            head, layouts = self.head(), []
+            head.__class__ = kind
+            scores, masks = head(features(), samples)
+            for layer in masks:
+                layer.grad_fn.register_prehook(lambda grads, seen=layouts: seen.append(grads[0].layout))
+            torch.manual_seed(0)
+            losses = head.loss_by_feat(scores, masks, self.targets(head, samples), [one.metainfo for one in samples])
+            sum(losses.values()).backward()
+            assert layouts == [layout] * 3
+            found.append({name: parameter.grad for name, parameter in head.named_parameters()})
+        assert found[0]['mask_embed.4.weight'].abs().sum() > 0
+        for name, gradient in found[0].items():
+            if gradient is not None:
+                assert_relative(gradient, found[1][name], 1e-5, name)

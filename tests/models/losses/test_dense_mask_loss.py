@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmplugins.functional import block_resize
+from mmplugins.functional import block_resize, dense_masks
 from mmplugins.hosts import problem_with
 from mmplugins.models.losses import DenseMaskLoss
 from tests.locations import golden_files
@@ -66,6 +66,7 @@ class TestDenseMaskLoss(MaskLossContract):
         results = []
         for block in (1, 200, 1 << 16):
             monkeypatch.setattr(block_resize, '_CPU_BLOCK', block)
+            monkeypatch.setattr(dense_masks, '_CPU_PIXELS', block)
             leaf = logits.clone().requires_grad_()
             losses = self.build()(leaf, masks, valid=valid)
             results.append([*losses.values(), torch.autograd.grad(sum(losses.values()), leaf)[0]])
@@ -142,6 +143,14 @@ class TestDenseMaskLoss(MaskLossContract):
         losses = loss(logits, torch.zeros(0, 40, 52, dtype=torch.bool))
         sum(losses.values()).backward()
         assert [value.item() for value in losses.values()] == [0, 0]
+
+    @needs_mmdet
+    def test_soft_masks_are_rounded_for_called_losses(self):
+        logits, masks = self.example()
+        soft = masks * 0.6 + 0.2
+        loss = self.build(loss_mask=called(FOCAL), loss_dice=called(DICE))
+        for name, value in loss(logits, soft).items():
+            torch.testing.assert_close(value, loss(logits, masks)[name])
 
 
 def called(config, **settings):

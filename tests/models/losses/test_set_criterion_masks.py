@@ -190,6 +190,16 @@ def test_stacked_layers_equal_one_by_one():
             torch.testing.assert_close(losses[name if layer == 2 else f'd{layer}.{name}'], alone[name])
 
 
+def test_the_mask_logits_of_all_layers_reach_the_loss_as_they_are():
+    """A slice of a tensor would have a gradient of its own, as large as the tensor."""
+    outputs, targets = masked_scene()
+    criterion, seen = build(), []
+    compute = criterion.mask_loss.layer_losses
+    criterion.mask_loss.layer_losses = lambda masks, *args: seen.append(masks) or compute(masks, *args)
+    criterion(outputs, targets)
+    assert seen[0] is outputs['masks']
+
+
 @pytest.mark.parametrize('layers', [1, 3])
 @pytest.mark.parametrize('stacked', [True, False], ids=['all layers given', 'the last given'])
 def test_masks_of_the_last_layer_only(layers, stacked):

@@ -53,10 +53,12 @@ def measure(
         'arguments': case.sizes[size],
         'skipped': None,
         'rounds': 0,
+        'gradient_bytes': 0,
         'contenders': [],
     }
     inputs = case.make_inputs(device, **case.sizes[size])
     leaves = [tensor for tensor in tensors_in(inputs) if tensor.requires_grad]
+    report['gradient_bytes'] = sum(leaf.numel() * leaf.element_size() for leaf in leaves)
     runs, reasons = _build(case, inputs)  # step 1
     differences = _warm_up(case, runs, reasons, leaves) if OURS in runs else {}  # step 2
     if OURS not in runs:

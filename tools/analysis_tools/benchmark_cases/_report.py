@@ -15,6 +15,7 @@ from rich.table import Table
 
 from mmplugins.hosts import HOSTS
 
+from ._case import OURS
 from ._measure import BACKWARD, BOTH, FORWARD
 
 COLOURS = {FORWARD: '#33658a', BACKWARD: '#f6ae2d', 'memory': '#5b8c5a'}
@@ -79,9 +80,24 @@ def print_report(console: Console, report: dict) -> None:
             table.add_row(*row)
         table.add_section()
     console.print(table)
+    peaks = without_gradients(report)
+    if peaks:
+        given = f'{report["gradient_bytes"] / 2**20:.2f}'
+        beyond = ', '.join(
+            f'{name} {peak / 2**20:.2f} ({peak / max(peaks[OURS], 1):.2f} x ours)' for name, peak in peaks.items()
+        )
+        console.print(f'  peak MiB beyond the gradients that all return ({given}): {beyond}', highlight=False)
     for entry in report['contenders']:
         for note in _notes(entry):
             console.print(f'  {entry["name"]}: {note}', highlight=False)
+
+
+def without_gradients(report: dict) -> dict[str, int]:
+    """Gives, by contender, the peak of what it takes beyond the gradients that all return, in bytes; {} without any."""
+    peaks = {entry['name']: entry['memory_bytes'] for entry in report['contenders'] if 'memory_bytes' in entry}
+    return {
+        name: max(peak[FORWARD], peak[BOTH] - report['gradient_bytes']) for name, peak in peaks.items() if BOTH in peak
+    }
 
 
 def _rows(entry: dict) -> Iterator[tuple[str, ...]]:

@@ -1,7 +1,8 @@
 """Matching and losses of Mask2Former's and MaskFormer's heads, from bitmaps and predictions to the losses.
 
 Both heads are mmdet's, with a network that is as small as can be: it is not run. The layers' mask logits are separate
-tensors for Mask2Former and one for MaskFormer, as the heads predict them.
+tensors for Mask2Former and one for MaskFormer, as the heads predict them; in one case they are made of what the head
+makes them of.
 """
 
 import numpy as np
@@ -12,6 +13,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from mmplugins.functional.mask_product import mask_product
 from mmplugins.registry import MODELS
 
 from ._case import Run, case
@@ -34,6 +36,8 @@ CROWD_SIZES = {
     'typical': {'layers': 10, 'images': 1, 'queries': 100, 'objects': 700, 'logit_size': 250, 'mask_size': 1000},
     'large': {'layers': 10, 'images': 1, 'queries': 100, 'objects': 700, 'logit_size': 500, 'mask_size': 2000},
 }
+CHANNELS = {'small': 32, 'typical': 256, 'large': 256}
+PRODUCT_SIZES = {size: {**settings, 'channels': CHANNELS[size]} for size, settings in SIZES.items()}
 Layers = list[Tensor]
 
 ATTENTION = {'embed_dims': DIMS, 'num_heads': 1, 'batch_first': True}
@@ -133,6 +137,42 @@ def mask2former_ours(logits: Layers, masks: Layers, labels: list[Tensor], bitmap
 def mask2former_mmdet(logits: Layers, masks: Layers, labels: list[Tensor], bitmaps: list[np.ndarray]) -> Run:
     """Builds mmdet's."""
     return run_head(build_head('Mask2Former', 'mmdet', logits), logits, masks, labels, bitmaps)
+
+
+@case('mask2former_product', 'the same, with the product of embeddings and features before it', **PRODUCT_SIZES)
+def mask2former_product(device: torch.device, channels: int, **size: int) -> dict:
+    """Makes the inputs: features, the first channels of which are the last layer's masks, and embeddings of these."""
+    inputs = scene(device, **size)
+    masks, generator = inputs.pop('masks')[-1].detach(), torch.Generator().manual_seed(1)
+    images, queries, *shape = masks.shape
+    noise = torch.randn(images, channels - queries, *shape, generator=generator)
+    embeds = torch.eye(queries, channels) + 0.02 * torch.randn(
+        size['layers'], images, queries, channels, generator=generator
+    )
+    return {
+        **inputs,
+        'embeds': [embed.to(device).requires_grad_() for embed in embeds],
+        'features': torch.cat((masks, noise.to(device)), 1).requires_grad_(),
+    }
+
+
+@mask2former_product.contender('ours', host='mmdet')
+def mask2former_product_ours(features: Tensor, embeds: Layers, logits: Layers, **targets) -> Run:
+    """Builds ours."""
+    head = build_head('Mask2Former', 'mmplugins', logits)
+    return lambda: run_head(head, logits, [mask_product(embed, features) for embed in embeds], **targets)()
+
+
+@mask2former_product.contender('mmdet', host='mmdet', differs='compares masks at other random points')
+def mask2former_product_mmdet(features: Tensor, embeds: Layers, logits: Layers, **targets) -> Run:
+    """Builds mmdet's."""
+    head = build_head('Mask2Former', 'mmdet', logits)
+
+    def run() -> Tensor:
+        masks = [torch.einsum('bqc,bchw->bqhw', embed, features) for embed in embeds]
+        return run_head(head, logits, masks, **targets)()
+
+    return run
 
 
 # mmdet would need 22 GiB for the masks alone at the large size: eight bytes a pixel and object.

@@ -1,0 +1,14 @@
+# AOT-T from scratch on seven sequences of DAVIS at a third of their size, and on clips made of 200 images: for two CPU
+# cores.
+_base_ = [
+    '../_base_/models/aot_t_scratch.py',
+    '../_base_/datasets/davis-sod_161x289.py',
+    '../_base_/schedules/aot_scratch_1500.py',
+    '../_base_/default_runtime_vos.py',
+]
+
+custom_hooks = [
+    dict(type='mmplugins.IterSeedHook'),
+    dict(type='EMAHook', ema_type='MomentumAnnealingEMA', momentum=10 / _base_.max_iters, gamma=9, update_buffers=True),
+]
+randomness = dict(seed=0)
