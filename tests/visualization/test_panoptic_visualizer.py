@@ -16,7 +16,7 @@ VOID = 2
 def draw(segments, kind='mmplugins.PanopticVisualizer', **meta):
     """Draws a prediction, (H, W), over a grey image; gives the picture."""
     with DefaultScope.overwrite_default_scope('mmdet'):
-        visualizer = VISUALIZERS.build(dict(type=kind))
+        visualizer = VISUALIZERS.build(dict(type=kind, name=kind))
     visualizer.dataset_meta = CLASSES
     sample = DetDataSample(pred_panoptic_seg=PixelData(sem_seg=segments[None], metainfo=meta))
     image = np.full((*segments.shape, 3), 90, np.uint8)
