@@ -38,7 +38,7 @@ class CocoPanopticMetric(BaseMetric):
         classwise: Whether the table in the log has a line for each class.
         format_only: Write the predictions in COCO's panoptic format, and measure nothing; ``ann_file`` then only needs
             the categories. A segment's id is its number in the image, from 1; 0 is void.
-        outfile_prefix: Start of the paths that are written: with .panoptic.json, and with .panoptic, a folder of PNG files.
+        outfile_prefix: Start of the two paths that are written: .panoptic.json, and .panoptic, a folder of PNG files.
         backend_args: Arguments of mmengine's file backend.
         **kwargs: What mmengine's BaseMetric takes (collect_device, prefix, collect_dir).
 
