@@ -87,7 +87,7 @@ TRANSFORMS = _child('TRANSFORMS', 'mmplugins.datasets.transforms')
 DATA_SAMPLERS = _child('DATA_SAMPLERS', 'mmplugins.datasets.samplers')
 METRICS = _child('METRICS', 'mmplugins.evaluation.metrics')
 HOOKS = _child('HOOKS', 'mmplugins.engine.hooks')
-VISUALIZERS = _child('VISUALIZERS')
+VISUALIZERS = _child('VISUALIZERS', 'mmplugins.visualization.visualizers')
 PARAM_SCHEDULERS = _child('PARAM_SCHEDULERS', 'mmplugins.engine.schedulers')
 
 # Nothing of ours is in these; they are here so that a run whose default scope is mmplugins finds all that it needs.

@@ -10,4 +10,5 @@ max_iters = 20
 param_scheduler = [dict(type='LinearLR', start_factor=0.1, begin=0, end=max_iters, by_epoch=False)]
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(logger=dict(interval=5), checkpoint=dict(interval=max_iters, save_best='coco_panoptic/PQ'))
+visualizer = dict(type='mmplugins.PanopticVisualizer')
 log_processor = dict(by_epoch=False)

@@ -25,4 +25,5 @@ model = dict(
     test_cfg=dict(max_per_image=20),
 )
 default_hooks = dict(checkpoint=dict(save_best='coco_panoptic/PQ'))
+visualizer = dict(type='mmplugins.PanopticVisualizer')
 log_processor = dict(by_epoch=False)

@@ -5,3 +5,4 @@ _base_ = [
     '../_base_/schedules/maskformer_75e.py',
     '../_base_/default_runtime_det.py',
 ]
+visualizer = dict(type='mmplugins.PanopticVisualizer')

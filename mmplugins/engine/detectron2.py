@@ -69,27 +69,35 @@ class MaskConverter:
 
     Args:
         head_rules: Gives the rules of everything after the backbone; takes the name of our head.
+        others: Likewise, of networks that differ, by a part of names that only theirs have, released and ours.
     """
 
-    def __init__(self, head_rules: Callable[[str], Sequence[KeyPairs]]) -> None:
+    def __init__(
+        self,
+        head_rules: Callable[[str], Sequence[KeyPairs]],
+        others: Mapping[str, Callable[[str], Sequence[KeyPairs]]] | None = None,
+    ) -> None:
+        self.others = tuple(others or ())
         self.tables = {
-            (depth, head): key_table(*resnet_rules(depth), *head_rules(head))
+            (depth, head, mark): key_table(*resnet_rules(depth), *rules(head))
             for depth in RESNET_BLOCKS
             for head in HEADS
+            for mark, rules in {'': head_rules, **(others or {})}.items()
         }
 
     def table(self, names: Mapping[str, object], semantic: bool = False) -> dict[str, str]:
         """Gives our name of each released name.
 
         Args:
-            names: Of the tensors to convert, released or ours; they tell the ResNet's depth.
+            names: Of the tensors to convert, released or ours; they tell the ResNet's depth and the kind of head.
             semantic: Ours is mmsegmentation's EncoderDecoder.
 
         Returns:
             The table.
         """
         deep = any(name.startswith(('backbone.res4.22.', 'backbone.layer3.22.')) for name in names)
-        return self.tables[101 if deep else 50, HEADS[semantic]]
+        mark = next((mark for mark in self.others if any(mark in name for name in names)), '')
+        return self.tables[101 if deep else 50, HEADS[semantic], mark]
 
     def __call__(self, state: Mapping[str, Tensor], reverse: bool = False, semantic: bool = False) -> dict[str, Tensor]:
         """Converts a state dict.

@@ -1,9 +1,10 @@
-"""MaskFormer's released checkpoints (ResNet-50, -101 with six encoder layers: COCO panoptic) to ours, and back.
+"""MaskFormer's released checkpoints (ResNet-50, -101) to ours, and back.
 
 python tools/model_converters/maskformer.py model_final_6f60dc.pkl maskformer_r50_coco-panoptic.pth
 python tools/model_converters/maskformer.py --reverse work_dirs/maskformer_r50/epoch_75.pth maskformer.pth
 
-Ours is mmdetection's MaskFormer of configs/maskformer/, or with --semantic mmsegmentation's EncoderDecoder. Files,
+Ours is mmdetection's MaskFormer of configs/maskformer/, or with --semantic mmsegmentation's EncoderDecoder. The names
+tell the pixel decoder: one with six encoder layers (COCO panoptic), or a feature pyramid alone (ADE20K). Files,
 colours, classes, ``criterion.empty_weight`` and counters are as in mask2former.py.
 """
 
@@ -28,18 +29,18 @@ def _transformer(theirs: str, ours: str, attentions: Mapping[str, str]) -> list:
     ]
 
 
-def _pixel_decoder(theirs: str, ours: str) -> list:
+def _pyramid(theirs: str, ours: str) -> list:
     return [
         rule(f'{theirs}.adapter_{{i}}', f'{ours}.lateral_convs.{{i}}.conv', WEIGHT, i=LEVELS),
         rule(f'{theirs}.adapter_{{i}}.norm', f'{ours}.lateral_convs.{{i}}.gn', CONV, i=LEVELS),
         rule(f'{theirs}.layer_{{i}}', f'{ours}.output_convs.{{i}}.conv', WEIGHT, i=LEVELS),
         rule(f'{theirs}.layer_{{i}}.norm', f'{ours}.output_convs.{{i}}.gn', CONV, i=LEVELS),
-        rule(f'{theirs}.input_proj', f'{ours}.encoder_in_proj', CONV),
-        *_transformer(f'{theirs}.transformer.encoder', f'{ours}.encoder', {'self_attn': 'self_attn'}),
-        rule(f'{theirs}.layer_4', f'{ours}.encoder_out_proj.conv', WEIGHT),
-        rule(f'{theirs}.layer_4.norm', f'{ours}.encoder_out_proj.gn', CONV),
         rule(f'{theirs}.mask_features', f'{ours}.mask_feature', CONV),
     ]
+
+
+def _deepest(theirs: str, ours: str) -> list:
+    return [rule(theirs, f'{ours}.conv', WEIGHT), rule(f'{theirs}.norm', f'{ours}.gn', CONV)]
 
 
 def _predictor(theirs: str, ours: str) -> list:
@@ -55,13 +56,27 @@ def _predictor(theirs: str, ours: str) -> list:
 
 
 def _head(name: str) -> list:
+    theirs, ours = 'sem_seg_head.pixel_decoder', f'{name}.pixel_decoder'
     return [
-        *_pixel_decoder('sem_seg_head.pixel_decoder', f'{name}.pixel_decoder'),
+        *_pyramid(theirs, ours),
+        rule(f'{theirs}.input_proj', f'{ours}.encoder_in_proj', CONV),
+        *_transformer(f'{theirs}.transformer.encoder', f'{ours}.encoder', {'self_attn': 'self_attn'}),
+        *_deepest(f'{theirs}.layer_4', f'{ours}.encoder_out_proj'),
         *_predictor('sem_seg_head.predictor', name),
     ]
 
 
-convert = MaskConverter(_head)
+def _head_without_encoder(name: str) -> list:
+    theirs, ours = 'sem_seg_head.pixel_decoder', f'{name}.pixel_decoder'
+    return [
+        *_pyramid(theirs, ours),
+        *_deepest(f'{theirs}.layer_4', f'{ours}.last_feat_conv'),
+        rule('sem_seg_head.predictor.input_proj', f'{name}.decoder_input_proj', CONV),
+        *_predictor('sem_seg_head.predictor', name),
+    ]
+
+
+convert = MaskConverter(_head, dict.fromkeys(('predictor.input_proj.', '.decoder_input_proj.'), _head_without_encoder))
 
 
 if __name__ == '__main__':

@@ -1,13 +1,15 @@
 """Panoptic quality on COCO's format, without panopticapi, which mmdet's metric of the same name needs.
 
 The differences in the numbers are those of ``mmplugins.functional.panoptic``; none of them shows on COCO's own files.
-Deliberate differences from mmdet's metric: images are compared in memory, nothing is written.
+Deliberate differences from mmdet's metric: images are compared in memory; files are written for a server's evaluation
+only.
 """
 
 import json
 import math
 from collections.abc import Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from PIL import Image
 
-from mmplugins.functional.panoptic import count_segments, panoptic_quality, segment_ids
+from mmplugins.functional.panoptic import count_segments, panoptic_quality, segment_ids, segment_image
 from mmplugins.registry import METRICS
 
 INSTANCE_OFFSET = 1000  # a predicted segment is class + INSTANCE_OFFSET * number of the instance, as in mmdet
@@ -32,10 +34,16 @@ class CocoPanopticMetric(BaseMetric):
 
     Args:
         ann_file: The annotations, a JSON file in COCO's panoptic format.
-        seg_prefix: Folder of their PNG files.
+        seg_prefix: Folder of their PNG files; not needed with ``format_only``.
         classwise: Whether the table in the log has a line for each class.
+        format_only: Write the predictions in COCO's panoptic format, and measure nothing; ``ann_file`` then only needs
+            the categories. A segment's id is its number in the image, from 1; 0 is void.
+        outfile_prefix: Start of the two paths that are written: .panoptic.json, and .panoptic, a folder of PNG files.
         backend_args: Arguments of mmengine's file backend.
         **kwargs: What mmengine's BaseMetric takes (collect_device, prefix, collect_dir).
+
+    Raises:
+        ValueError: ``seg_prefix``, or with ``format_only`` ``outfile_prefix``, is not given.
     """
 
     default_prefix = 'coco_panoptic'
@@ -43,21 +51,29 @@ class CocoPanopticMetric(BaseMetric):
     def __init__(
         self,
         ann_file: str,
-        seg_prefix: str,
+        seg_prefix: str | None = None,
         classwise: bool = False,
+        format_only: bool = False,
+        outfile_prefix: str | None = None,
         backend_args: dict | None = None,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
+        if (outfile_prefix if format_only else seg_prefix) is None:
+            raise ValueError(
+                f'format_only={format_only} needs {"outfile_prefix, where to write" if format_only else "seg_prefix"}'
+            )
         self.seg_prefix = seg_prefix
         self.classwise = classwise
+        self.format_only = format_only
+        self.outfile_prefix = outfile_prefix
         self.backend_args = backend_args
         content = json.loads(fileio.get_text(ann_file, backend_args=backend_args))
         self._categories = content['categories']
-        self._annotations = {annotation['image_id']: annotation for annotation in content['annotations']}
+        self._annotations = {annotation['image_id']: annotation for annotation in content.get('annotations', ())}
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Compares the predictions of one batch with the annotations.
+        """Compares the predictions of one batch with the annotations, or writes them.
 
         Args:
             data_batch: Not used.
@@ -67,6 +83,9 @@ class CocoPanopticMetric(BaseMetric):
             ValueError: A prediction is missing, or its size is not that of the annotated image.
         """
         categories = self._named_categories()
+        if self.format_only:
+            self.results += [self._write(sample, categories) for sample in data_samples]
+            return
         labels = {category['id']: label for label, category in enumerate(categories)}
         for sample in data_samples:
             annotation = self._annotation(sample)
@@ -88,16 +107,22 @@ class CocoPanopticMetric(BaseMetric):
         """Averages over the classes.
 
         Args:
-            results: What ``count_segments`` gave for each image, from all processes.
+            results: What ``count_segments`` gave for each image, or with ``format_only`` its entry for the file, from
+                all processes.
 
         Returns:
-            PQ, SQ, RQ, PQ_th, ..., RQ_st in %; NaN where no image has such a segment.
+            PQ, SQ, RQ, PQ_th, ..., RQ_st in %, NaN where no image has such a segment; with ``format_only`` nothing.
 
         Raises:
             ValueError: There are no results.
         """
         if not results:
             raise ValueError('no image was measured: the test set is empty; check data_root of the test_dataloader')
+        if self.format_only:
+            path = Path(f'{self.outfile_prefix}.panoptic.json')
+            path.write_text(json.dumps({'annotations': results}))
+            print_log(f'predictions written: {path} and {path.with_suffix("")}', logger='current')
+            return {}
         quality = 100 * panoptic_quality(np.sum(results, axis=0))  # (C, 3)
         categories = self._named_categories()
         things = np.array([bool(category['isthing']) for category in categories])
@@ -120,6 +145,18 @@ class CocoPanopticMetric(BaseMetric):
     def _named_categories(self) -> list[dict]:
         names = set(self.dataset_meta['classes'])
         return [category for category in self._categories if category['name'] in names]
+
+    def _write(self, sample: dict, categories: Sequence[dict]) -> dict:
+        """Writes an image's prediction as PNG; gives its entry for the JSON file."""
+        prediction, classes = _prediction(sample, len(categories))
+        ids, info = np.zeros(prediction.shape, np.int32), []
+        for number, (segment, label) in enumerate(classes.items(), start=1):
+            ids[prediction == segment] = number
+            info.append({'id': number, 'category_id': categories[label]['id']})
+        path = Path(f'{self.outfile_prefix}.panoptic', f'{Path(sample["img_path"]).stem}.png')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(segment_image(ids)).save(path)
+        return {'image_id': sample['img_id'], 'file_name': path.name, 'segments_info': info}
 
     def _annotation(self, sample: dict) -> dict:
         if sample['img_id'] not in self._annotations:

@@ -32,9 +32,7 @@ def annotations(folder, ids, segments):
 def metric_of(folder, **settings):
     metric = METRICS.build(
         dict(
-            type='mmplugins.CocoPanopticMetric',
-            ann_file=str(folder / 'a.json'),
-            seg_prefix=str(folder / 'png'),
+            dict(type='mmplugins.CocoPanopticMetric', ann_file=str(folder / 'a.json'), seg_prefix=str(folder / 'png')),
             **settings,
         )
     )
@@ -95,7 +93,34 @@ def test_no_segment_of_a_sort_is_not_a_number(tmp_path):
     assert math.isnan(values['coco_panoptic/PQ_st'])
 
 
+def test_written_predictions(folder):
+    """Two dogs, numbered 2 and 3, grass, numbered 1, and void; read back as annotations they equal the prediction."""
+    sample = sample_of([[1000, 1000, 2000, 2], [1, 1, 2000, 2000]])
+    (folder / 'categories.json').write_text(json.dumps(dict(categories=CATEGORIES)))
+    settings = dict(ann_file=str(folder / 'categories.json'), seg_prefix=None)
+    metric = metric_of(folder, **settings, format_only=True, outfile_prefix=str(folder / 'new/out'))
+    metric.process(None, [sample])
+    assert metric.evaluate(1) == {}
+    written = json.loads((folder / 'new/out.panoptic.json').read_text())
+    [annotation] = written['annotations']
+    assert annotation['image_id'] == 5
+    assert annotation['segments_info'] == [
+        dict(id=1, category_id=90),
+        dict(id=2, category_id=3),
+        dict(id=3, category_id=3),
+    ]
+    assert np.asarray(Image.open(folder / 'new/out.panoptic/a.png'))[0, :, 0].tolist() == [2, 2, 3, 0]
+    (folder / 'a.json').write_text(json.dumps(dict(written, categories=CATEGORIES)))
+    metric = metric_of(folder, seg_prefix=str(folder / 'new/out.panoptic'))
+    metric.process(None, [sample])
+    assert metric.evaluate(1)['coco_panoptic/PQ'] == 100
+
+
 def test_errors(folder):
+    with pytest.raises(ValueError, match='format_only=True needs outfile_prefix, where to write'):
+        metric_of(folder, format_only=True)
+    with pytest.raises(ValueError, match='format_only=False needs seg_prefix'):
+        metric_of(folder, seg_prefix=None)
     metric = metric_of(folder)
     with pytest.raises(ValueError, match=r'the prediction for images/a.jpg is \(1, 2\) and the annotation \(2, 4\)'):
         metric.process(None, [sample_of([[0, 0]])])
