@@ -35,7 +35,7 @@ _CPU_ROWS = 4  # rows of points sampled at once, so that what is made of them st
 def sample_logits(
     logits: Tensor, points: Tensor, rows: Sequence[Tensor] | None = None, values: Tensor | None = None
 ) -> Tensor:
-    """Interpolates logits at points, with a gradient to the logits.
+    """Interpolates logits at points, with a gradient to the logits: a sparse one if ``rows`` are of ``mask_product``'s.
 
     Args:
         logits: float32 or float64 (half precision is sampled in float32), shape (N, h, w), or with more axes in front

@@ -216,7 +216,8 @@ class PointSampledMaskLoss(BaseMaskLoss):
         weight = None if all(one is None for one in ignored) else torch.ones_like(logits)
         truths = [mask_sampler(mask, num_points * len(pairs.counts)) for mask in masks]
         at_once = _CPU_POINTS if layers.device.type == 'cpu' else _POINTS
-        for block in pairs.blocks(max(1, at_once // int(num_points * self.oversample_ratio))):
+        drawn = max(1, int(num_points * self.oversample_ratio))  # of a pair
+        for block in pairs.blocks(max(1, at_once // drawn)):
             image, places = block.image, block.places
             left_out = ignored[image]
             maps = pair_maps(mask_logits, block, pairs.query, left_out)

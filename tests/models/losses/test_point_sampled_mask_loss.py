@@ -49,6 +49,12 @@ class TestPointSampledMaskLoss(MaskLossContract):
         with pytest.raises(ValueError, match=r'expected match_coords \(3, 2, P, 2\), .* got \(2, 3, 9, 2\)'):
             self.build().match_inputs(layers, masks, torch.rand(2, 3, 9, 2))
 
+    def test_no_points_at_all(self):
+        logits, masks = self.example()
+        assert all(
+            float(value) == 0 for value in self.build()(logits, masks, point_coords=torch.rand(3, 0, 2)).values()
+        )
+
     def test_repr_shows_the_settings(self):
         assert 'num_points=60, oversample_ratio=3.0, importance_sample_ratio=0.75' in repr(self.build())
 
