@@ -5,8 +5,8 @@
 #   ├── Annotations/480p        the same with *.png, palette images: 0 background, 1 object
 #   └── ImageSets/2017          train.txt, val.txt: a sequence a line
 data_root = 'data/davis/'
-crop_size = (161, 289)  # height, width
-batch_size = 2
+crop_size = (161, 161)  # height, width; the frames are 161x289 in tests
+batch_size = 3
 num_workers = 1
 
 move = dict(  # the frames of a clip alike
