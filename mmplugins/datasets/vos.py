@@ -144,7 +144,10 @@ class VOSDataset(ClipSource, BaseDataset):
         new_objects: dict[str, list[int]] = {}
         listed = sorted({frame for seen in appearances.values() for frame in seen})
         if listed and self.test_mode:
-            frames = {frame: path for frame, path in frames.items() if listed[0] <= frame <= listed[-1]}
+            frames, masks = (
+                {frame: path for frame, path in files.items() if listed[0] <= frame <= listed[-1]}
+                for files in (frames, masks)
+            )
             for number, seen in appearances.items():
                 if min(seen) != listed[0]:
                     new_objects.setdefault(min(seen), []).append(int(number))

@@ -113,6 +113,8 @@ def test_ytvos_takes_the_frames_of_its_list(tmp_path):
     assert [info['frame_name'] for info in infos] == ['00000', '00002', '00005', '00010', '00015']
     assert [info['new_objects'] for info in infos] == [[], [], [3], [], []]
     assert infos[1]['seg_map_path'] == [None]
+    save_mask(tmp_path / 'Annotations/a/00020.png', square(1, 4, 4))  # of a frame after the last one
+    assert len(DATASETS.build(ytvos(tmp_path, test_mode=True))) == 5
     single = DATASETS.build(ytvos(tmp_path, test_mode=True, single_object=True))
     assert single.get_data_info(2)['new_objects'] == []
 

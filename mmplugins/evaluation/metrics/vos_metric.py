@@ -56,7 +56,7 @@ class VOSMetric(BaseMetric):
     3. Each is averaged over all objects of the data set, whatever their videos. J&F is the mean of the two means.
 
     Results are in percent, named J&F, J-Mean, J-Recall, J-Decay, F-Mean, F-Recall and F-Decay. In distributed tests a
-    video must stay on one process; processes may have different numbers of frames.
+    video must stay on one process; processes may have different numbers of frames. Tables are sorted by video.
 
     Args:
         output_dir: Folder for the predictions as PNG with object numbers and DAVIS's palette,
@@ -131,8 +131,8 @@ class VOSMetric(BaseMetric):
             print_log(f'predictions of {len(videos)} videos are in {self.output_dir}', logger='current')
             return {}
         objects = []
-        for name, frames in videos.items():
-            annotated = [frame.scores for frame in frames if frame.scores is not None]
+        for name in sorted(videos):  # whichever process had them
+            annotated = [frame.scores for frame in videos[name] if frame.scores is not None]
             objects += object_results(name, annotated[:-1])
         if not objects:
             raise ValueError(
@@ -170,9 +170,10 @@ class VOSMetric(BaseMetric):
                 raise ValueError(f'{where}: the first frame needs ref_sem_seg or gt_sem_seg, to say what to track')
         new = set() if given is None else set(np.unique(given).tolist()) - {0, VOID} - self._objects
         known = self._objects | new
-        if prediction.max() > max(known, default=0):
+        strange = set(np.flatnonzero(np.bincount(prediction.ravel())).tolist()) - known - {0}
+        if strange:
             raise ValueError(
-                f'{where}: the prediction has an object {prediction.max()}, but the masks given up to now have '
+                f'{where}: the prediction has an object {min(strange)}, but the masks given up to now have '
                 f'{sorted(known)}'
             )
         scores = None

@@ -178,7 +178,7 @@ def test_format_only(tmp_path, monkeypatch):
 def test_table_in_the_log(monkeypatch):
     lines = []
     monkeypatch.setattr(vos_metric, 'print_log', lambda text, logger: lines.extend(text.splitlines()))
-    run([*video('camel', 4, 1), *video('dog', 4, 0, objects=1)])
+    run([*video('dog', 4, 0, objects=1), *video('camel', 4, 1)])  # the table does not depend on the order
     rows = [line.split() for line in lines]
     assert [row[:-7] for row in rows[2:]] == [
         ['camel', '1', '2'],
@@ -224,6 +224,8 @@ def test_masks_that_do_not_fit():
         run([item('a', 0, 2, truth)])
     with pytest.raises(ValueError, match=r'prediction has an object 2, but the masks given up to now have \[1\]'):
         run([item('a', 0, 2, mask((2, 3, 4)), truth)])
+    with pytest.raises(ValueError, match=r'prediction has an object 1, but the masks given up to now have \[3\]'):
+        run([item('a', 0, 2, mask((1, 3, 4)), mask((3, 3, 4)))])
     clip = item('a', 0, 2, truth, truth)
     clip['pred_sem_seg']['data'] = clip['pred_sem_seg']['data'].repeat(2, 1, 1)
     with pytest.raises(ValueError, match=r'takes single frames, whose pred_sem_seg is \(1, H, W\), got \(2, 30, 40\)'):

@@ -10,6 +10,7 @@ How it is cut up, each part readable and testable alone:
 - ``network``: all of these, without a state.
 - ``engine``: the state of one video, any number of objects.
 - ``augmentation``: several engines for mirrored and scaled views of a video.
+- ``tracker``: an engine behind the numbers that objects have in files.
 - ``training``: losses of a batch of short sequences.
 - ``segmentor``: the registered model, with mmengine's modes.
 - ``inference``: a video tracked by it.

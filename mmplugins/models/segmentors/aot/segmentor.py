@@ -19,12 +19,10 @@ from mmplugins.functional.deferred import DeferredReads
 from mmplugins.models.losses.topk_cross_entropy_loss import current_iteration
 from mmplugins.registry import MODELS
 
-from .augmentation import AugmentedEngine, TestSettings, engine_for
-from .engine import VideoEngine
+from .augmentation import TestSettings, engine_for
 from .network import AOTNetwork
+from .tracker import IGNORED, Tracker
 from .training import SequencePass, sequence_logits
-
-IGNORED = 255
 
 
 @dataclass
@@ -64,8 +62,9 @@ class AOT(BaseModel):
     - For inference there is one clip (B = 1) of any length T; a video is one clip, or several in order, down to single
       frames. The metainfo has ``frame_id``, the index in its video of the clip's first frame, and ``ori_shape``, the
       size of the predictions (if it is missing, that of the inputs). ``ref_sem_seg``, (1, h, w) of any size, is the
-      mask that is given for the clip's first frame. The first clip of a video must have one; a later one may, with
-      the objects that appear there, numbered on, and 0 elsewhere. Predictions are ``pred_sem_seg``, uint8, (T, h, w).
+      mask that is given for the clip's first frame: objects are 1 to 254, in any choice. The first clip of a video must
+      have one; a later one may, with the objects that appear there, and 0 elsewhere. Predictions are
+      ``pred_sem_seg``, uint8, (T, h, w), with the objects' own numbers.
 
     The losses in training:
 
@@ -138,7 +137,7 @@ class AOT(BaseModel):
         ]
         self.loss_decode = nn.ModuleList(MODELS.build(x) for x in ([losses] if isinstance(losses, dict) else losses))
         self._reads = DeferredReads()
-        self._engine: VideoEngine | AugmentedEngine | None = None
+        self._tracker: Tracker | None = None
 
     def forward(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None = None, mode: str = 'tensor'):
         """Runs one of mmengine's modes; see the class for what comes in.
@@ -215,32 +214,31 @@ class AOT(BaseModel):
         sample = data_samples[0]
         given = sample.ref_sem_seg.data if 'ref_sem_seg' in sample else None
         size = tuple(sample.metainfo.get('ori_shape', inputs.shape[3:]))[:2]
-        engine = self._engine_for(sample, given is not None)
-        predictions = []
-        for index, frame in enumerate(inputs[0].split(1)):
-            reference = given if index == 0 else None
-            predictions.append(_track(engine, frame, reference, size))
-        sample.pred_sem_seg = PixelData(data=torch.cat(predictions).to(torch.uint8))
+        tracker = self._tracker_for(sample, given is not None)
+        predictions = [
+            tracker.track(frame, given if index == 0 else None, size) for index, frame in enumerate(inputs[0].split(1))
+        ]
+        sample.pred_sem_seg = PixelData(data=torch.cat(predictions))
         return [sample]
 
     def train(self, mode: bool = True) -> 'AOT':
         """Sets the mode, and forgets the video that was tracked."""
-        self._engine = None
+        self._tracker = None
         return super().train(mode)
 
-    def _engine_for(self, sample: SegDataSample, has_mask: bool) -> VideoEngine | AugmentedEngine:
+    def _tracker_for(self, sample: SegDataSample, has_mask: bool) -> Tracker:
         frame, video = sample.metainfo.get('frame_id', 0), sample.metainfo.get('video_name', '')
         if frame == 0:
             if not has_mask:
                 raise ValueError(f'video {video!r}: its first frame has no mask; ref_sem_seg must hold one')
-            self._engine = engine_for(self.network, self.test_cfg)
-        elif self._engine is None or self._engine.frame != frame - 1:
-            before = 'none' if self._engine is None else self._engine.frame
+            self._tracker = Tracker(engine_for(self.network, self.test_cfg))
+        elif self._tracker is None or self._tracker.frame != frame - 1:
+            before = 'none' if self._tracker is None else self._tracker.frame
             raise ValueError(
                 f'video {video!r}: frame {frame} must follow frame {frame - 1}, but the frame before was {before}; '
                 'feed the frames of a video in order, to one process'
             )
-        return self._engine
+        return self._tracker
 
     def _truth(self, inputs: Tensor, data_samples: Sequence[SegDataSample]) -> tuple[Tensor, Tensor]:
         """Stacks the true masks, (B, T, H, W), and the numbers of objects, int64 (B,); checks them."""
@@ -258,23 +256,6 @@ class AOT(BaseModel):
         self._reads.poll()
         self._reads.push(torch.stack([largest, num_objects]), lambda pair: _check_objects(pair, most))
         return masks, num_objects
-
-
-def _track(engine: VideoEngine | AugmentedEngine, frame: Tensor, given: Tensor | None, size: tuple[int, int]) -> Tensor:
-    """Tracks through one frame; a given mask (1, h, w) wins where it is not 0. Returns the mask, (1, *size)."""
-    if given is not None:
-        given = nn.functional.interpolate(given[None].float(), size, mode='nearest')[0].long()
-    if engine.frame < 0:
-        engine.add_reference(frame, given)
-        return torch.where(given == IGNORED, 0, given)
-    mask = engine.propagate(frame, size).argmax(1)
-    if given is None:
-        engine.remember(mask)
-        return mask
-    given = torch.where(given == IGNORED, 0, given)
-    mask = torch.where(given > 0, given, mask)
-    engine.add_reference(None, mask, max(engine.num_objects, int(given.max())))
-    return mask
 
 
 def _add(losses: dict[str, Tensor], name: str, value: Tensor) -> None:

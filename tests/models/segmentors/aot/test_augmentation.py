@@ -106,7 +106,7 @@ def test_objects_that_appear_later_and_more_than_identities():
     (sample,) = model(frames[:, 1:2], [clip_sample(1, later)], mode='predict')
     assert (sample.pred_sem_seg.data[later > 0] == later[later > 0]).all()
     (sample,) = model(frames[:, 2:], [clip_sample(2)], mode='predict')
-    assert model._engine.num_objects == 4
+    assert model._tracker.engine.num_objects == 4
     assert sample.pred_sem_seg.data.max() <= 4
 
 
@@ -119,7 +119,8 @@ def test_memory_is_constant_in_the_length(settings):
     for t in range(12):
         sample = clip_sample(t, mask if t == 0 else None)
         model(frames[:, t % 3][:, None], [sample], mode='predict')
-        engines = getattr(model._engine, 'engines', [model._engine])
+        engine = model._tracker.engine
+        engines = getattr(engine, 'engines', [engine])
         entries = [x for e in engines for m in e._memories for x in (*m.long_term, *m.short_term)]
         kept.append((len(entries), sum(y.untyped_storage().nbytes() for x in entries for y in x)))
     assert kept[3] != kept[0]

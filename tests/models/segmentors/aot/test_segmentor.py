@@ -155,7 +155,7 @@ def test_objects_that_appear_later_win():
     prediction = sample.pred_sem_seg.data
     assert (prediction[later == 2] == 2).all()
     assert (prediction[later == 0] < 2).all()
-    assert model._engine.num_objects == 2
+    assert model._tracker.engine.num_objects == 2
     (sample,) = model(frames[:, 2:], [clip_sample(2)], mode='predict')
     assert sample.pred_sem_seg.data.max() <= 2
 
@@ -200,7 +200,7 @@ def test_a_copied_model_starts_afresh():
     model(clips(1, 1), [clip_sample(0, moving_masks()[:1, 0])], mode='predict')
     copied = copy.deepcopy(model.train())
     assert isinstance(copied, AOT)
-    assert copied._engine is None
+    assert copied._tracker is None
 
 
 def test_without_mmseg_the_class_says_what_to_install():
