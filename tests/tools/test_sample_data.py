@@ -303,6 +303,8 @@ def videos(tmp_path_factory):
     done = make(folder, '--kind', 'video', '--train', '5', '--val', '2', '--size', '49x65')
     assert done.returncode == 0, done.stderr
     assert '5 training and 2 validation videos (video)' in done.stdout.replace('\n', ' ')
+    listed = [len((folder / f'ImageSets/2017/{split}.txt').read_text().split()) for split in ('train', 'val')]
+    assert f'{listed[0]} and {listed[1]} of them are listed in ImageSets/2017' in done.stdout.replace('\n', ' ')
     return folder
 
 

@@ -344,6 +344,12 @@ def main() -> None:
         KINDS[args.kind](args.out, split, scenes_of_split(args.seed, split, count, args.size))
     what = 'videos' if args.kind == 'video' else 'images'
     print(f'{args.train} training and {args.val} validation {what} ({args.kind}) are in {args.out}')
+    if args.kind == 'video':
+        listed = [len((args.out / f'ImageSets/2017/{split}.txt').read_text().split()) for split in SPLITS]
+        print(
+            f'{listed[0]} and {listed[1]} of them are listed in ImageSets/2017; in the others an object enters later, '
+            'and only meta_*.json lists them'
+        )
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 # Videos of moving textured shapes, made in a minute by
-# `python tools/dataset_converters/make_sample_data.py data/sample-video --kind video --size 97x129 --train 48 --val 8`
+# `python tools/dataset_converters/make_sample_data.py data/sample_video --kind video --size 97x129 --train 48 --val 8`
 _base_ = './davis2017_465x465.py'
-data_root = 'data/sample-video/'
+data_root = 'data/sample_video/'
 crop_size = (97, 129)  # height, width
 batch_size = 4
 
