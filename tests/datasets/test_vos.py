@@ -316,7 +316,7 @@ def test_davis_through_its_config():
     assert len(dataset) == 7
     random.seed(0)
     item = dataset[0]
-    assert item['inputs'].shape == (5, 3, 161, 289)
+    assert item['inputs'].shape == (5, 3, 161, 161)
     assert 0.005 < (item['data_samples'].gt_sem_seg.data == 1).float().mean() < 0.5
 
     config.val_dataloader.update(num_workers=0, persistent_workers=False)
