@@ -1,6 +1,6 @@
-# Small models from scratch: the whole network at one rate, 750 iterations.
+# Small models from scratch: the whole network at one rate, 1,500 iterations.
 _base_ = './aot_100k.py'
-max_iters = 750
+max_iters = 1500
 no_decay = dict(decay_mult=0.0)
 optim_wrapper = dict(
     optimizer=dict(lr=0.0005),

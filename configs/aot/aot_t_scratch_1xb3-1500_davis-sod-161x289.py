@@ -3,7 +3,7 @@
 _base_ = [
     '../_base_/models/aot_t_scratch.py',
     '../_base_/datasets/davis-sod_161x289.py',
-    '../_base_/schedules/aot_scratch_750.py',
+    '../_base_/schedules/aot_scratch_1500.py',
     '../_base_/default_runtime_vos.py',
 ]
 
