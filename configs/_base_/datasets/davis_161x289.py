@@ -4,6 +4,7 @@
 #   ├── JPEGImages/480p         a folder of *.jpg for each sequence
 #   ├── Annotations/480p        the same with *.png, palette images: 0 background, 1 object
 #   └── ImageSets/2017          train.txt, val.txt: a sequence a line
+_base_ = './davis2017_465x465.py'
 data_root = 'data/davis/'
 crop_size = (161, 161)  # height, width; the frames are 161x289 in tests
 batch_size = 3
@@ -52,32 +53,7 @@ test_pipeline = [
 ]
 
 train_dataloader = dict(
-    batch_size=batch_size,
-    num_workers=num_workers,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(
-        type='mmplugins.VOSDataset',
-        data_root=data_root,
-        ann_file='ImageSets/2017/train.txt',
-        data_prefix=dict(img_path='JPEGImages/480p', seg_map_path='Annotations/480p'),
-        pipeline=train_pipeline,
-    ),
+    batch_size=batch_size, num_workers=num_workers, dataset=dict(data_root=data_root, pipeline=train_pipeline)
 )
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=num_workers,
-    persistent_workers=True,
-    sampler=dict(type='mmplugins.VideoSampler'),
-    dataset=dict(
-        type='mmplugins.VOSDataset',
-        data_root=data_root,
-        ann_file='ImageSets/2017/val.txt',
-        data_prefix=dict(img_path='JPEGImages/480p', seg_map_path='Annotations/480p'),
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
-)
+val_dataloader = dict(num_workers=num_workers, dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = dict(type='mmplugins.VOSMetric')
-test_evaluator = val_evaluator
