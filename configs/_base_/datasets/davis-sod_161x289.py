@@ -6,12 +6,23 @@ sod_root = 'data/sod/'
 image_clip_pipeline = [
     dict(type='mmplugins.LoadClip'),
     dict(type='mmplugins.LoadClipMasks'),
-    dict(type='mmplugins.SyntheticClip', size=_base_.crop_size, length=5, min_pixels=20),
+    dict(  # moves as small as those of a few frames of a video
+        type='mmplugins.SyntheticClip',
+        size=_base_.crop_size,
+        length=5,
+        flip_prob=0,
+        degrees=10,
+        translate=0.06,
+        shear=6,
+        crop_area=(0.85, 1.0),
+        crop_ratio=(0.9, 1.1),
+        min_pixels=20,
+    ),
     _base_.colour,
 ]
 image_train_pipeline = [
     *image_clip_pipeline,
-    dict(type='mmplugins.MergeClips', pre_transform=image_clip_pipeline, prob=0.7, min_pixels=20),
+    dict(type='mmplugins.MergeClips', pre_transform=image_clip_pipeline, prob=_base_.merge_prob, min_pixels=20),
     dict(type='mmplugins.PackClip'),
 ]
 train_dataloader = dict(

@@ -9,6 +9,7 @@ data_root = 'data/davis/'
 crop_size = (161, 161)  # height, width; the frames are 161x289 in tests
 batch_size = 3
 num_workers = 1
+merge_prob = 0.4
 
 move = dict(  # the frames of a clip alike
     type='TransformBroadcaster',
@@ -26,15 +27,15 @@ move = dict(  # the frames of a clip alike
         dict(type='RandomFlip', prob=0.5),
     ],
 )
-colour = dict(  # so few videos would be known by their colours
+colour = dict(  # the frames of a clip alike; so few videos would be known by their colours
     type='TransformBroadcaster',
     mapping=dict(img='img'),
     auto_remap=True,
     share_random_params=True,
-    transforms=[dict(type='mmplugins.ColorJitter', brightness=0.4, contrast=0.4, saturation=0.6, hue=0.5)],
+    transforms=[dict(type='mmplugins.ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4, hue=0.2)],
 )
 clip_pipeline = [
-    dict(type='mmplugins.SampleClip', length=5, max_gap=5),
+    dict(type='mmplugins.SampleClip', length=5, max_gap=3),
     dict(type='mmplugins.LoadClip'),
     move,
     dict(type='mmplugins.RandomCropClip', crop_size=crop_size, min_pixels=20),
@@ -42,7 +43,7 @@ clip_pipeline = [
 ]
 train_pipeline = [
     *clip_pipeline,
-    dict(type='mmplugins.MergeClips', pre_transform=clip_pipeline, prob=0.7, min_pixels=20),
+    dict(type='mmplugins.MergeClips', pre_transform=clip_pipeline, prob=merge_prob, min_pixels=20),
     dict(type='mmplugins.PackClip'),
 ]
 test_pipeline = [
