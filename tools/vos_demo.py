@@ -153,7 +153,7 @@ def load_model(cfg: Config, checkpoint: str, device: str) -> AOT:
     """
     if type_name(cfg.model) != 'AOT':
         raise UsageError(f'--config: the model must be mmplugins.AOT, got {type_name(cfg.model)}')
-    model = MODELS.build(cfg.model).to(device, memory_format=torch.channels_last).eval()  # a fifth faster on CPUs
+    model = MODELS.build(cfg.model).to(device, memory_format=torch.channels_last).eval()  # faster on CPUs
     try:
         load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
     except RuntimeError as error:

@@ -8,8 +8,8 @@ _base_ = [
 ]
 
 # A video has one object, and a clip at most two, those of two that are merged. Identities are not shuffled, so that
-# these two are learned sooner; only they are: shuffle for videos of more objects. Own masks in the memory gained
-# nothing in so short a training.
+# these two are learned sooner; only they are: shuffle for videos of more objects. The memory sees true masks to the
+# end, as those of a network that has learned so little are poor.
 model = dict(train_cfg=dict(shuffle_identities=False, own_masks_from=None))
 optim_wrapper = dict(optimizer=dict(lr=0.001))
 custom_hooks = [
