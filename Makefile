@@ -101,7 +101,7 @@ lint: .venv/.ready
 	$(FULL) -m ruff format --check .
 
 bench: .venv/.ready
-	$(FULL) tools/analysis_tools/benchmark.py $(ARGS)
+	$(FULL) benchmarks/benchmark.py $(ARGS)
 
 clean:
 	rm -rf .venv .venv-seg build dist *.egg-info mmplugins/.mim .pytest_cache .ruff_cache .hypothesis

@@ -30,7 +30,7 @@ def sources(*folders: str) -> str:
 
 
 TESTS = sources('tests').replace(Path(__file__).read_text(), '')
-CONFIGS, TOOLS = sources('configs'), sources('tools')
+CONFIGS, TOOLS = sources('configs'), sources('tools', 'benchmarks')
 
 
 def test_there_are_components():

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from mmplugins.engine.convert import ConversionError
+from mmplugins.conversion.convert import ConversionError
 from tests.locations import ROOT
 
 WEIGHTS = 'criterion.empty_weight'

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from mmplugins.engine.convert import ConversionError
+from mmplugins.conversion.convert import ConversionError
 from mmplugins.hosts import problem_with
 from mmplugins.testing import fill_state_dict
 from tests.locations import ROOT, golden_files

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from mmplugins.engine.convert import ConversionError, rename_tensors
+from mmplugins.conversion.convert import ConversionError, rename_tensors
 from mmplugins.testing import fill_state_dict
 from tests.locations import ROOT, golden_files
 from tools.model_converters.pfnet import TABLE

@@ -25,9 +25,9 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmplugins.engine.launch import CfgOptions, UsageError, check_checkpoint, check_data, load_config, use_cpu
-from mmplugins.functional.ignored import find_ignored
-from mmplugins.functional.mask_points import sample_masks
-from mmplugins.functional.points import grid_values, uncertain_points
+from mmplugins.functional.masks.ignored import find_ignored
+from mmplugins.functional.masks.sampled_logits import grid_values, uncertain_points
+from mmplugins.functional.masks.sampled_masks import sample_masks
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt

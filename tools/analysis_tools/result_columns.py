@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmplugins.functional.hard_pixels import ohem_pixels
-from mmplugins.functional.pixel_cross_entropy import pixel_cross_entropy
-from mmplugins.functional.regions import edge_weight
+from mmplugins.functional.pixels.cross_entropy import pixel_cross_entropy
+from mmplugins.functional.pixels.hard_pixels import ohem_pixels
+from mmplugins.functional.pixels.regions import edge_weight
 from mmplugins.models.losses import OhemCrossEntropyLoss, StructureLoss
 
 UNLABELLED_COLOUR = (0, 0, 0)

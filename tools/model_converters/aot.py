@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmplugins.engine.convert import CONV, WEIGHT, ConversionError, key_table, read_tensors, rename_tensors, rule
+from mmplugins.conversion.convert import CONV, WEIGHT, ConversionError, key_table, read_tensors, rename_tensors, rule
 
 AFFINE = ('weight', 'bias')
 FROZEN_NORM = ('weight', 'bias', 'running_mean', 'running_var')  # the released frozen batch norm counts nothing

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-from mmplugins.engine.convert import (
+from mmplugins.conversion.convert import (
     CONV,
     FROZEN_NORM,
     WEIGHT,

@@ -15,8 +15,8 @@ Released tensors that ours lacks: ``criterion.empty_weight``, the class weights 
 ours have a counter, which is 0.
 """
 
-from mmplugins.engine.convert import CONV, WEIGHT, rule
-from mmplugins.engine.detectron2 import MaskConverter
+from mmplugins.conversion.convert import CONV, WEIGHT, rule
+from mmplugins.conversion.detectron2 import MaskConverter
 
 ENCODER_LAYERS, DECODER_LAYERS = range(6), range(9)
 DEFORMABLE = ('sampling_offsets', 'attention_weights', 'value_proj', 'output_proj')

@@ -10,8 +10,8 @@ colours, classes, ``criterion.empty_weight`` and counters are as in mask2former.
 
 from collections.abc import Mapping
 
-from mmplugins.engine.convert import CONV, WEIGHT, rule
-from mmplugins.engine.detectron2 import MaskConverter
+from mmplugins.conversion.convert import CONV, WEIGHT, rule
+from mmplugins.conversion.detectron2 import MaskConverter
 
 LAYERS = range(6)
 ATTENTION = ('in_proj_weight', 'in_proj_bias', 'out_proj.weight', 'out_proj.bias')

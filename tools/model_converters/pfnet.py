@@ -6,7 +6,7 @@ python tools/model_converters/pfnet.py --reverse work_dirs/pfnet_r50/epoch_45.pt
 The released file is the state dict itself, ours has it under ``state_dict``. Images are RGB in both.
 """
 
-from mmplugins.engine.convert import CONV, NORM, WEIGHT, key_table, rule, run_converter
+from mmplugins.conversion.convert import CONV, NORM, WEIGHT, key_table, rule, run_converter
 
 BLOCKS = {1: 3, 2: 4, 3: 6, 4: 3}  # of ResNet-50
 RELEASED_STAGE = {1: 'layer1.1', 2: 'layer2', 3: 'layer3', 4: 'layer4'}

@@ -14,8 +14,8 @@ from mmseg.models.decode_heads import MaskFormerHead as ToolboxMaskFormerSegHead
 from mmseg.utils import ConfigType, SampleList
 from torch import Tensor
 
-from mmplugins.functional.class_masks import class_masks, present_classes
-from mmplugins.functional.matches import upload
+from mmplugins.functional.device import upload
+from mmplugins.functional.masks.classes import class_masks, present_classes
 from mmplugins.models.dense_heads.mask2former_head import PointSetHead
 from mmplugins.models.dense_heads.mask_targets import participating_pixels
 from mmplugins.models.dense_heads.maskformer_head import DenseSetHead

@@ -16,8 +16,8 @@ from mmdet.utils import ConfigType, InstanceList, OptInstanceList, OptMultiConfi
 from mmengine.logging import print_log
 from torch import Tensor
 
-from mmplugins.functional.boxes import xyxy_to_cxcywh
-from mmplugins.functional.matches import upload
+from mmplugins.functional.device import upload
+from mmplugins.functional.sets.boxes import xyxy_to_cxcywh
 from mmplugins.registry import MODELS
 
 from .toolbox_criterion import ToolboxCriterion

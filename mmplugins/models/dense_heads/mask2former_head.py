@@ -13,7 +13,7 @@ from mmdet.models.dense_heads import Mask2FormerHead as ToolboxMask2FormerHead
 from mmdet.models.losses import CrossEntropyLoss
 from torch import Tensor, nn
 
-from mmplugins.functional.mask_product import mask_product
+from mmplugins.functional.masks.product import mask_product
 from mmplugins.models.losses.point_sampled_mask_loss import PointSampledMaskLoss
 from mmplugins.registry import MODELS
 

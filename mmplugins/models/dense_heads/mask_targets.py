@@ -14,8 +14,8 @@ from mmdet.structures.mask import BaseInstanceMasks
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmplugins.functional.class_masks import class_masks, present_classes
-from mmplugins.functional.matches import upload
+from mmplugins.functional.device import upload
+from mmplugins.functional.masks.classes import class_masks, present_classes
 
 IGNORED = 255  # label of pixels without a class, in mmdet's semantic maps
 

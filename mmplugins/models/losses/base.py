@@ -8,15 +8,15 @@ import torch
 from mmengine.fileio import load
 from torch import Tensor, nn
 
-from mmplugins.functional.deferred import DeferredReads
-from mmplugins.functional.labels import (
+from mmplugins.functional.checks.labels import (
     NOTHING,
     check_label_range,
     check_label_shape,
     check_weight_shape,
     class_weight_of,
 )
-from mmplugins.functional.reduction import check_reduction
+from mmplugins.functional.device import DeferredReads
+from mmplugins.functional.pixels.reduction import check_reduction
 
 
 class BaseLoss(nn.Module, metaclass=ABCMeta):

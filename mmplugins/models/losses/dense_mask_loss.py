@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmplugins.functional.dense_masks import dense_focal_dice
-from mmplugins.functional.ignored import Ignored
-from mmplugins.functional.mask_pairs import MaskLogits, MaskPairs, check_masks
+from mmplugins.functional.masks.dense import dense_focal_dice
+from mmplugins.functional.masks.ignored import Ignored
+from mmplugins.functional.masks.pairs import MaskLogits, MaskPairs, check_masks
 from mmplugins.registry import MODELS
 
 from .mask_loss import BaseMaskLoss, Losses, call_loss_dice, check_logits, check_valid, mean_over

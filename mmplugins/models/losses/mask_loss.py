@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmplugins.functional.deferred import DeferredReads
-from mmplugins.functional.ignored import Ignored, find_ignored
-from mmplugins.functional.mask_pairs import (
+from mmplugins.functional.device import DeferredReads
+from mmplugins.functional.masks.ignored import Ignored, find_ignored
+from mmplugins.functional.masks.pairs import (
     LEFT_OUT,
     MaskLogits,
     MaskPairs,

@@ -13,9 +13,9 @@ import torch
 from mmengine.logging import MessageHub
 from torch import Tensor
 
-from mmplugins.functional.hard_pixels import ohem_pixels
-from mmplugins.functional.pixel_cross_entropy import pixel_cross_entropy
-from mmplugins.functional.reduction import reduce_loss
+from mmplugins.functional.pixels.cross_entropy import pixel_cross_entropy
+from mmplugins.functional.pixels.hard_pixels import ohem_pixels
+from mmplugins.functional.pixels.reduction import reduce_loss
 from mmplugins.registry import MODELS
 
 from .base import BaseLabelLoss

@@ -10,12 +10,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmplugins.functional.buffers import empty_buffer
-from mmplugins.functional.ignored import Ignored, find_ignored
-from mmplugins.functional.mask_losses import bce_dice
-from mmplugins.functional.mask_pairs import MaskLogits, MaskPairs, check_masks, pair_maps
-from mmplugins.functional.mask_points import mask_sampler, sample_masks
-from mmplugins.functional.points import (
+from mmplugins.functional.device import empty_buffer
+from mmplugins.functional.masks.formulas import bce_dice
+from mmplugins.functional.masks.ignored import Ignored, find_ignored
+from mmplugins.functional.masks.pairs import MaskLogits, MaskPairs, check_masks, pair_maps
+from mmplugins.functional.masks.sampled_logits import (
     check_sampling,
     draw_points,
     grid_values,
@@ -24,6 +23,7 @@ from mmplugins.functional.points import (
     sort_points,
     uncertain_points,
 )
+from mmplugins.functional.masks.sampled_masks import mask_sampler, sample_masks
 from mmplugins.registry import MODELS
 
 from .mask_loss import BaseMaskLoss, Losses, call_loss_dice, call_loss_mask, check_logits, check_valid, mean_over

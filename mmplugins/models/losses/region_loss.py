@@ -4,9 +4,9 @@ from abc import abstractmethod
 
 from torch import Tensor
 
-from mmplugins.functional.binary_masks import as_maps, read_mask
-from mmplugins.functional.labels import check_weight_shape
-from mmplugins.functional.reduction import reduce_loss
+from mmplugins.functional.checks.binary_masks import as_maps, read_mask
+from mmplugins.functional.checks.labels import check_weight_shape
+from mmplugins.functional.pixels.reduction import reduce_loss
 
 from .base import BaseLoss
 

@@ -12,9 +12,9 @@ import torch
 from mmengine.dist import all_reduce, get_world_size
 from torch import Tensor, nn
 
-from mmplugins.functional.deferred import DeferredReads
-from mmplugins.functional.matches import Matches, Pairs, pack_matches
-from mmplugins.functional.set_losses import (
+from mmplugins.functional.checks.sets import Objects, check_objects, check_outputs, join_objects, valid_maps
+from mmplugins.functional.device import DeferredReads
+from mmplugins.functional.sets.losses import (
     box_losses,
     cardinality_error,
     class_error,
@@ -22,7 +22,7 @@ from mmplugins.functional.set_losses import (
     matched_classes,
     name_by_layer,
 )
-from mmplugins.functional.set_targets import Objects, check_objects, check_outputs, join_objects, valid_maps
+from mmplugins.functional.sets.pairs import Matches, Pairs, pack_matches
 from mmplugins.registry import MODELS, TASK_UTILS
 
 from .set_matching import match_all

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from mmengine.structures import BaseDataElement, InstanceData
 from torch import Tensor
 
-from mmplugins.functional.boxes import cxcywh_to_xyxy
-from mmplugins.functional.mask_pairs import LEFT_OUT
-from mmplugins.functional.matches import Pairs
-from mmplugins.functional.set_targets import Objects
+from mmplugins.functional.checks.sets import Objects
+from mmplugins.functional.masks.pairs import LEFT_OUT
+from mmplugins.functional.sets.boxes import cxcywh_to_xyxy
+from mmplugins.functional.sets.pairs import Pairs
 
 
 def match_all(

@@ -5,7 +5,7 @@ Paper: PFNet (CVPR 2021); released code: loss.py, ``IOU``. Difference: finite wh
 
 from torch import Tensor
 
-from mmplugins.functional.regions import soft_iou_loss
+from mmplugins.functional.pixels.regions import soft_iou_loss
 from mmplugins.registry import MODELS
 
 from .region_loss import BaseRegionLoss

@@ -6,8 +6,8 @@ a valid pixel gives 0 instead of NaN.
 
 from torch import Tensor
 
-from mmplugins.functional.reduction import reduce_loss
-from mmplugins.functional.soft_jaccard import soft_jaccard_loss
+from mmplugins.functional.pixels.reduction import reduce_loss
+from mmplugins.functional.pixels.soft_jaccard import soft_jaccard_loss
 from mmplugins.registry import MODELS
 
 from .base import BaseLabelLoss

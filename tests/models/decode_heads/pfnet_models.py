@@ -6,7 +6,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from mmplugins.engine.convert import rename_tensors
+from mmplugins.conversion.convert import rename_tensors
 from mmplugins.testing import fill_state_dict
 from tests.locations import ROOT
 from tools.model_converters.pfnet import TABLE

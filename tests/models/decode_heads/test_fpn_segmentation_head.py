@@ -8,7 +8,7 @@ from tests.locations import ROOT, golden_files
 
 pytest.importorskip('mmseg', reason='FPNSegmentationHead is a decode head of mmseg')
 
-from mmplugins.engine.convert import rename_tensors
+from mmplugins.conversion.convert import rename_tensors
 from mmplugins.models.decode_heads import FPNSegmentationHead
 from mmplugins.models.layers.fpn_decoder import FPNDecoder
 from tests.models.decode_heads.pfnet_models import data_samples

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmplugins.functional import block_resize, dense_masks
+from mmplugins.functional.masks import cpu, dense
 from mmplugins.hosts import problem_with
 from mmplugins.models.losses import DenseMaskLoss
 from tests.locations import golden_files
@@ -65,8 +65,8 @@ class TestDenseMaskLoss(MaskLossContract):
         valid = self.regions()[0] if ignore else None
         results = []
         for block in (1, 200, 1 << 16):
-            monkeypatch.setattr(block_resize, '_CPU_BLOCK', block)
-            monkeypatch.setattr(dense_masks, '_CPU_PIXELS', block)
+            monkeypatch.setattr(cpu, '_CPU_BLOCK', block)
+            monkeypatch.setattr(dense, '_CPU_PIXELS', block)
             leaf = logits.clone().requires_grad_()
             losses = self.build()(leaf, masks, valid=valid)
             results.append([*losses.values(), torch.autograd.grad(sum(losses.values()), leaf)[0]])

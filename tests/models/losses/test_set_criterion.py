@@ -5,8 +5,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmplugins.functional.boxes import aligned_overlap, cxcywh_to_xyxy
-from mmplugins.functional.deferred import DeferredReads
+from mmplugins.functional.device import DeferredReads
+from mmplugins.functional.sets.boxes import aligned_overlap, cxcywh_to_xyxy
 from mmplugins.models.losses import SetCriterion
 from mmplugins.registry import MODELS
 from mmplugins.testing import assert_relative, load_golden

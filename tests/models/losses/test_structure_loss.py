@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmplugins.functional.regions import structure_loss
+from mmplugins.functional.pixels.regions import structure_loss
 from mmplugins.models.losses import BCEIoULoss, StructureLoss
 from mmplugins.testing import assert_relative, load_golden
 from tests.locations import golden_files

@@ -3,14 +3,14 @@
 Paper: AOT (NeurIPS 2021), section 3.2. Released code: networks/layers/attention.py.
 
 Deliberate differences: tokens are batch first; long-term attention goes through PyTorch's fused kernels, short-term
-attention through ``mmplugins.functional.local_attention``; dropouts that all released configs leave at 0 are absent.
+attention through ``mmplugins.functional.attention``; dropouts that all released configs leave at 0 are absent.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmplugins.functional.local_attention import local_attention
+from mmplugins.functional.attention import local_attention
 
 
 class MultiheadAttention(nn.Module):

@@ -15,7 +15,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from mmplugins.functional.deferred import DeferredReads
+from mmplugins.functional.device import DeferredReads
 from mmplugins.models.losses.topk_cross_entropy_loss import current_iteration
 from mmplugins.registry import MODELS
 

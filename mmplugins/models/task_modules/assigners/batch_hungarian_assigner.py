@@ -13,7 +13,8 @@ from mmengine.logging import MessageHub
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmplugins.functional.matching import (
+from mmplugins.functional.device import full_precision
+from mmplugins.functional.sets.matching import (
     InvalidBlock,
     Pairs,
     find_invalid,
@@ -21,7 +22,6 @@ from mmplugins.functional.matching import (
     solve_block,
     to_host,
 )
-from mmplugins.functional.set_costs import full_precision
 from mmplugins.hosts import problem_with, require_host
 from mmplugins.registry import TASK_UTILS
 

@@ -5,7 +5,7 @@ Released code: models/matcher.py. Also on stacked decoder layers, in float32; ot
 
 from torch import Tensor
 
-from mmplugins.functional.set_costs import BOX_FORMATS, box_l1_cost
+from mmplugins.functional.sets.costs import BOX_FORMATS, box_l1_cost
 from mmplugins.registry import TASK_UTILS
 
 from .base import BaseMatchCost, box_tensor

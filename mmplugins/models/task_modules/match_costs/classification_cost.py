@@ -5,7 +5,7 @@ Released code: their matcher.py. Also on stacked decoder layers, in float32; oth
 
 from torch import Tensor
 
-from mmplugins.functional.set_costs import classification_cost
+from mmplugins.functional.sets.costs import classification_cost
 from mmplugins.registry import TASK_UTILS
 
 from .base import BaseMatchCost

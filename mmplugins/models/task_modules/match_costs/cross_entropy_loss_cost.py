@@ -6,7 +6,7 @@ otherwise mmdet's class of the same name.
 
 from torch import Tensor
 
-from mmplugins.functional.set_costs import bce_mask_cost
+from mmplugins.functional.sets.costs import bce_mask_cost
 from mmplugins.registry import TASK_UTILS
 
 from .base import BaseMatchCost, flat_masks

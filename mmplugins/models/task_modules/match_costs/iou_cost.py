@@ -1,12 +1,12 @@
 """Match cost of box overlap: DETR (ECCV 2020).
 
 Released code: models/matcher.py. Also on stacked decoder layers, in float32; otherwise mmdet's class of the same name,
-but for boxes without a positive width and height, see ``mmplugins.functional.boxes``.
+but for boxes without a positive width and height, see ``mmplugins.functional.sets.boxes``.
 """
 
 from torch import Tensor
 
-from mmplugins.functional.boxes import OVERLAP_MODES, pairwise_overlap
+from mmplugins.functional.sets.boxes import OVERLAP_MODES, pairwise_overlap
 from mmplugins.registry import TASK_UTILS
 
 from .base import BaseMatchCost, box_tensor

@@ -13,7 +13,7 @@ from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
 from mmengine.structures import BaseDataElement, InstanceData
 
-from mmplugins.functional.boxes import cxcywh_to_xyxy
+from mmplugins.functional.sets.boxes import cxcywh_to_xyxy
 from mmplugins.models.task_modules.assigners import BatchHungarianAssigner, batch_hungarian_assigner
 from mmplugins.models.task_modules.match_costs import ClassificationCost, CrossEntropyLossCost, DiceCost
 from mmplugins.registry import TASK_UTILS

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from mmplugins.functional.set_costs import full_precision
+from mmplugins.functional.device import full_precision
 from mmplugins.hosts import problem_with
 from mmplugins.registry import TASK_UTILS
 from mmplugins.testing import assert_relative

@@ -1,0 +1,1 @@
+"""Checkpoints of released codes: tables of names, and detectron2's pickles."""

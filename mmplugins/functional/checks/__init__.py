@@ -1,0 +1,1 @@
+"""What was expected, what came, how to mend it."""

@@ -1,0 +1,111 @@
+"""What has to do with the device that tensors lie on, and with their precision.
+
+- ``full_precision`` is the rule that all losses and costs compute in float32, float64 for float64.
+- ``upload`` copies from the host without waiting. ``DeferredReads`` is the way back: a check or a log that needs a number
+  from the device would stall the device's queue at every step, so the number is copied to pinned memory behind the
+  work already queued, and its reader runs at a later call, when it has arrived. On the CPU the reader runs at once.
+- ``empty_buffer`` and ``zeros_buffer`` make large tensors on the CPU whose memory comes in large pieces. The system hands
+  out fresh memory page by page, and clears each page when it is first written; for a tensor of tens of megabytes that
+  takes longer than what is computed into it. NumPy asks for large pages where there are such, and for memory that is
+  cleared already, so that zeros which are never written cost nothing.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Reader = Callable[[Tensor], None]
+_LARGE = 1 << 22  # bytes from which on NumPy asks for large pages
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """Brings a floating tensor to the precision of all losses: float64 stays, anything else becomes float32."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def upload(values: Tensor, device: torch.device) -> Tensor:
+    """Copies a tensor of the host to a device; to CUDA from pinned memory, so that nothing waits.
+
+    Args:
+        values: Any tensor on the CPU.
+        device: Where it goes; on the CPU the tensor itself is returned.
+    """
+    if device.type != 'cuda':
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
+
+
+class DeferredReads:
+    """A queue of numbers on their way to the host.
+
+    Args:
+        max_pending: How many may be under way; above it the oldest is waited for, so that nothing piles up.
+    """
+
+    def __init__(self, max_pending: int = 64) -> None:
+        self.max_pending = max_pending
+        self._pending: deque = deque()
+
+    def push(self, value: Tensor, reader: Reader) -> None:
+        """Hands a small tensor to a reader, at once on the CPU, else at a later ``poll``.
+
+        Args:
+            value: Tensor on any device; detached.
+            reader: Called with the tensor on the CPU. What it raises comes out of ``push`` or ``poll``.
+        """
+        value = value.detach()
+        if value.device.type != 'cuda':
+            reader(value.cpu())
+            return
+        host = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
+        host.copy_(value, non_blocking=True)
+        arrived = torch.cuda.Event()
+        arrived.record(torch.cuda.current_stream(value.device))
+        self._pending.append((arrived, host, reader))
+
+    def poll(self) -> None:
+        """Runs the readers of all numbers that have arrived, in their order."""
+        while self._pending:
+            arrived, host, reader = self._pending[0]
+            if len(self._pending) > self.max_pending:
+                arrived.synchronize()
+            elif not arrived.query():
+                return
+            self._pending.popleft()
+            reader(host)
+
+    def flush(self) -> None:
+        """Waits for all numbers under way and runs their readers."""
+        while self._pending:
+            arrived, host, reader = self._pending.popleft()
+            arrived.synchronize()
+            reader(host)
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def __deepcopy__(self, memo: dict) -> 'DeferredReads':  # a copied model (EMA) waits for nothing
+        return DeferredReads(self.max_pending)
+
+    def __getstate__(self) -> dict:
+        return {'max_pending': self.max_pending, '_pending': deque()}
+
+
+def empty_buffer(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Makes a tensor with arbitrary values, of a shape, dtype and device."""
+    return _make(np.empty, torch.empty, shape, dtype, device)
+
+
+def zeros_buffer(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Makes a tensor of zeros, of a shape, dtype and device."""
+    return _make(np.zeros, torch.zeros, shape, dtype, device)
+
+
+def _make(ours, theirs, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    shape = torch.Size(shape)
+    if torch.device(device).type != 'cpu' or shape.numel() * dtype.itemsize < _LARGE:
+        return theirs(shape, dtype=dtype, device=device)
+    return torch.from_numpy(ours(shape.numel() * dtype.itemsize, dtype='uint8')).view(dtype).view(shape)

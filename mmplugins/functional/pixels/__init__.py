@@ -1,0 +1,1 @@
+"""Losses of single pixels and of regions, and the choice of hard pixels."""

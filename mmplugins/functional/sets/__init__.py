@@ -1,0 +1,1 @@
+"""Matching and losses of a set of predictions."""
