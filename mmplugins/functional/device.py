@@ -1,13 +1,13 @@
 """What has to do with the device that tensors lie on, and with their precision.
 
 - ``full_precision`` is the rule that all losses and costs compute in float32, float64 for float64.
-- ``upload`` copies from the host without waiting. ``DeferredReads`` is the way back: a check or a log that needs a number
-  from the device would stall the device's queue at every step, so the number is copied to pinned memory behind the
-  work already queued, and its reader runs at a later call, when it has arrived. On the CPU the reader runs at once.
-- ``empty_buffer`` and ``zeros_buffer`` make large tensors on the CPU whose memory comes in large pieces. The system hands
-  out fresh memory page by page, and clears each page when it is first written; for a tensor of tens of megabytes that
-  takes longer than what is computed into it. NumPy asks for large pages where there are such, and for memory that is
-  cleared already, so that zeros which are never written cost nothing.
+- ``upload`` copies from the host without waiting. ``DeferredReads`` is the way back: a check or a log that needs a
+  number from the device would stall the device's queue at every step, so the number is copied to pinned memory behind
+  the work already queued, and its reader runs at a later call, when it has arrived. On the CPU it runs at once.
+- ``empty_buffer`` and ``zeros_buffer`` make large tensors on the CPU whose memory comes in large pieces. The system
+  hands out fresh memory page by page, and clears each page when it is first written; for a tensor of tens of megabytes
+  that takes longer than what is computed into it. NumPy asks for large pages where there are such, and for memory that
+  is cleared already, so that zeros which are never written cost nothing.
 """
 
 from collections import deque
