@@ -1,5 +1,17 @@
 """Tests work on small tensors: a second thread waits more than it computes. Child processes get the same."""
 
 import os
+from contextlib import nullcontext
+
+import pytest
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+
+@pytest.fixture(params=['cpu', 'plain'])
+def each_path(request):
+    """Runs a test with the CPU's own kernels, and on the plain path, which is what a GPU executes."""
+    from mmplugins.functional.device import plain_path
+
+    with plain_path() if request.param == 'plain' else nullcontext():
+        yield request.param

@@ -1,5 +1,6 @@
 """What has to do with the device that tensors lie on, and with their precision.
 
+- ``cpu_kernels`` is the one switch between the CPU's own kernels and the plain path, which is what a GPU runs.
 - ``full_precision`` is the rule that all losses and costs compute in float32, float64 for float64.
 - ``upload`` copies from the host without waiting. ``DeferredReads`` is the way back: a check or a log that needs a
   number from the device would stall the device's queue at every step, so the number is copied to pinned memory behind
@@ -11,7 +12,8 @@
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -19,6 +21,26 @@ from torch import Tensor
 
 Reader = Callable[[Tensor], None]
 _LARGE = 1 << 22  # bytes from which on NumPy asks for large pages
+
+
+class _Switch:
+    plain = False
+
+
+def cpu_kernels(x: Tensor | torch.device) -> bool:
+    """Whether the CPU's own kernels serve a tensor or device; else the plain path does, on every device."""
+    device = x.device if isinstance(x, Tensor) else x
+    return device.type == 'cpu' and not _Switch.plain
+
+
+@contextmanager
+def plain_path() -> Iterator[None]:
+    """Takes the plain path on the CPU too, so that tests execute there what a GPU will execute."""
+    before, _Switch.plain = _Switch.plain, True
+    try:
+        yield
+    finally:
+        _Switch.plain = before
 
 
 def full_precision(x: Tensor) -> Tensor:
@@ -30,12 +52,12 @@ def upload(values: Tensor, device: torch.device) -> Tensor:
     """Copies a tensor of the host to a device; to CUDA from pinned memory, so that nothing waits.
 
     Args:
-        values: Any tensor on the CPU.
-        device: Where it goes; on the CPU the tensor itself is returned.
+        values: Any tensor on the CPU; one that is on another device already is copied without pinning.
+        device: Where it goes; a tensor that is there already is returned itself.
     """
-    if device.type != 'cuda':
-        return values.to(device)
-    return values.pin_memory().to(device, non_blocking=True)
+    if device.type == 'cuda' and values.device.type == 'cpu':
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
 
 
 class DeferredReads:
@@ -49,22 +71,26 @@ class DeferredReads:
         self.max_pending = max_pending
         self._pending: deque = deque()
 
-    def push(self, value: Tensor, reader: Reader) -> None:
+    def push(self, value: Tensor, reader: Reader) -> bool:
         """Hands a small tensor to a reader, at once on the CPU, else at a later ``poll``.
 
         Args:
             value: Tensor on any device; detached.
             reader: Called with the tensor on the CPU. What it raises comes out of ``push`` or ``poll``.
+
+        Returns:
+            Whether the reader has run already.
         """
         value = value.detach()
         if value.device.type != 'cuda':
             reader(value.cpu())
-            return
+            return True
         host = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
         host.copy_(value, non_blocking=True)
         arrived = torch.cuda.Event()
         arrived.record(torch.cuda.current_stream(value.device))
         self._pending.append((arrived, host, reader))
+        return False
 
     def poll(self) -> None:
         """Runs the readers of all numbers that have arrived, in their order."""

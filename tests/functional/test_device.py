@@ -1,7 +1,15 @@
 import pytest
 import torch
 
-from mmplugins.functional.device import empty_buffer, zeros_buffer
+from mmplugins.functional.device import (
+    DeferredReads,
+    cpu_kernels,
+    empty_buffer,
+    full_precision,
+    plain_path,
+    upload,
+    zeros_buffer,
+)
 
 CPU = torch.device('cpu')
 
@@ -24,3 +32,36 @@ def test_a_buffer_outlives_its_maker_and_is_a_gradient_like_any():
     leaf.backward(zeros_buffer(leaf.shape, leaf.dtype, CPU) + 1)
     part = zeros_buffer((2000, 1000), torch.float32, CPU)[7]
     assert torch.equal(part + 1, leaf.grad[7])
+
+
+def test_one_switch_chooses_the_plain_path():
+    assert cpu_kernels(CPU)
+    assert cpu_kernels(torch.zeros(1))
+    assert not cpu_kernels(torch.device('meta'))
+    with plain_path():
+        assert not cpu_kernels(CPU)
+        with plain_path():
+            pass
+        assert not cpu_kernels(CPU)
+    assert cpu_kernels(CPU)
+
+
+def test_precision_of_the_losses():
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        expected = torch.float64 if dtype == torch.float64 else torch.float32
+        assert full_precision(torch.zeros(1, dtype=dtype)).dtype == expected
+
+
+def test_upload_copies_what_is_not_there():
+    values = torch.arange(3)
+    assert upload(values, CPU) is values
+    there = upload(values, torch.device('meta'))
+    assert there.device.type == 'meta'
+    assert upload(there, torch.device('meta')) is there
+
+
+def test_on_the_cpu_a_reader_runs_at_once():
+    reads, seen = DeferredReads(), []
+    assert reads.push(torch.tensor(3), lambda value: seen.append(int(value)))
+    assert seen == [3]
+    assert len(reads) == 0

@@ -43,7 +43,7 @@ class Target(NamedTuple):
         image: RGB, uint8, shape (H, W, 3), padding black.
         labels: Of the G objects, int64, shape (G,).
         masks: bool, shape (G, H, W).
-        valid: Which pixels take part in the loss, bool, shape (H, W); None: all.
+        valid: bool, shape (H, W), False for ignored pixels; None: there are none.
         largest: Index of the object with the most pixels.
     """
 
@@ -138,7 +138,7 @@ def draw(cfg: Config, checkpoints: Sequence[str], num: int, seed: int, out: Path
 
 
 def head_of(model: nn.Module) -> nn.Module:
-    """Gives the head of mmdet's Mask2Former or mmseg's EncoderDecoder."""
+    """Returns the head of mmdet's Mask2Former or mmseg's EncoderDecoder."""
     return model.panoptic_head if hasattr(model, 'panoptic_head') else model.decode_head
 
 
@@ -168,8 +168,8 @@ def sample_points(model: nn.Module, item: dict) -> tuple[Target, Points]:
 
     points = torch.rand(head.num_points, 2, device=masks.device)
     predictions = InstanceData(scores=scores, masks=grid_values(masks.float(), points))
-    truth = InstanceData(labels=target.labels, masks=sample_masks(target.masks, points))
-    assigned = head.assigner.assign(predictions, truth, img_meta=sample.metainfo)  # step 2
+    objects = InstanceData(labels=target.labels, masks=sample_masks(target.masks, points))
+    assigned = head.assigner.assign(predictions, objects, img_meta=sample.metainfo)  # step 2
     query = int((assigned.gt_inds == target.largest + 1).nonzero()[0])
 
     (ignored,) = find_ignored([target.valid], 1, masks.shape[-2:])
@@ -178,7 +178,7 @@ def sample_points(model: nn.Module, item: dict) -> tuple[Target, Points]:
         head.num_points,
         head.oversample_ratio,
         head.importance_sample_ratio,
-        takes_part=None if ignored is None else ignored.take_part,
+        valid_points=None if ignored is None else ignored.valid_points,
     )  # step 3
     score = scores[query].softmax(-1)[target.labels[target.largest]].item()
     num_uncertain = int(head.importance_sample_ratio * head.num_points)
@@ -186,7 +186,7 @@ def sample_points(model: nn.Module, item: dict) -> tuple[Target, Points]:
 
 
 def target_of(head: nn.Module, item: dict, sample: object, size: Sequence[int]) -> Target:
-    """Gives the ground truth of an image as the head sees it.
+    """Returns the objects of an image as the head sees them.
 
     Args:
         head: Our head for mmdet or for mmseg.
@@ -194,24 +194,14 @@ def target_of(head: nn.Module, item: dict, sample: object, size: Sequence[int]) 
         sample: The preprocessed data sample.
         size: H and W of the padded input.
     """
-    from mmplugins.models.dense_heads.mask_targets import participating_pixels
-
     image = np.zeros((*size, 3), dtype=np.uint8)
     pixels = item['inputs'].numpy()[::-1].transpose(1, 2, 0)  # BGR, as mmcv reads it
     image[: pixels.shape[0], : pixels.shape[1]] = pixels
-    if hasattr(head, '_seg_data_to_instance_data'):
-        targets, _ = head._seg_data_to_instance_data([sample])
-        ignored = dict(img_meta={}, sem_seg=sample.gt_sem_seg.data, ignore_index=head.ignore_index)
-    else:
-        semantic = sample.gt_sem_seg if 'gt_sem_seg' in sample else None
-        targets = head.preprocess_gt([sample.gt_instances], [semantic])
-        crowds = sample.ignored_instances.masks if 'masks' in sample.get('ignored_instances', {}) else None
-        ignored = dict(img_meta=sample.metainfo, sem_seg=None if semantic is None else semantic.sem_seg, crowds=crowds)
-    labels, masks = targets[0].labels, targets[0].masks
+    (target,) = head.targets([sample])
+    labels, masks = target['labels'], target['masks']
     if not len(labels):
         raise UsageError(f'{sample.get("img_path")} has no objects as augmented; take another --seed or --num')
-    valid = participating_pixels(size, masks.device, **ignored) if head.ignore_aware else None
-    return Target(image, labels, masks, valid, int(masks.flatten(1).sum(1).argmax()))
+    return Target(image, labels, masks, target.get('valid'), int(masks.flatten(1).sum(1).argmax()))
 
 
 def draw_grid(rows: Sequence[tuple[Target, Sequence[Points]]], titles: Sequence[str]) -> plt.Figure:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mmplugins.functional.device import DeferredReads
+from mmplugins.functional.device import DeferredReads, cpu_kernels
 
 
 def as_maps(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,15 +69,15 @@ def read_mask(mask: Tensor, ignore_index: int | None, reads: DeferredReads) -> t
     wrong = mask != foreground
     if valid is not None:
         wrong &= valid
-    on_cpu = mask.device.type != 'cuda'
-    if on_cpu and valid is not None and valid.all():
+    asking_is_free = cpu_kernels(mask)
+    if asking_is_free and valid is not None and valid.all():
         valid = None
     doubtful = valid is not None and ignore_index == 255
-    if on_cpu and doubtful and foreground.any():  # where asking is free: nearly always there is a foreground
+    if asking_is_free and doubtful and foreground.any():  # nearly always there is a foreground
         doubtful = False
     like_8_bit = ~foreground.any() & ~_is_padding(~valid) if doubtful else wrong.new_zeros(())
-    reads.push(torch.stack((wrong.any(), like_8_bit)), lambda found: _check_values(found, mask, ignore_index))
-    if on_cpu:
+    outcome = torch.stack((wrong.any(), like_8_bit))
+    if reads.push(outcome, lambda found: _check_values(found, mask, ignore_index)):
         return foreground, valid
     return foreground, ~wrong if valid is None else valid & ~wrong
 

@@ -8,6 +8,12 @@ from mmplugins.functional.device import DeferredReads
 NOTHING = torch.iinfo(torch.int64).min  # as ignore_index: every label is a class
 
 
+def check_floating(name: str, value: Tensor) -> None:
+    """Raises TypeError if logits are not floating."""
+    if not torch.is_floating_point(value):
+        raise TypeError(f'{name} must be floating-point logits, got {value.dtype}; pass what the head computed')
+
+
 def check_label_shape(logits: Tensor, label: Tensor) -> None:
     """Checks that a label map fits the logits.
 
@@ -62,10 +68,8 @@ def check_label_range(label: Tensor, num_classes: int, ignore_index: int, reads:
         if low < 0 or high >= num_classes:
             raise ValueError(_out_of_range(label, num_classes, ignore_index))
 
-    if label.device.type != 'cuda':
-        read(torch.stack((lowest, highest)))
+    if reads.push(torch.stack((lowest, highest)), read):
         return label
-    reads.push(torch.stack((lowest, highest)), read)
     return torch.where((is_class < 0) | (is_class >= num_classes), ignore_index, label)
 
 

@@ -137,7 +137,7 @@ def join_objects(
 
 
 def valid_maps(targets: Sequence[Mapping[str, Tensor]]) -> list[Tensor | None] | None:
-    """Gives the maps of the pixels that take part, None for an image without one; None if no image has one."""
+    """Returns the maps of valid pixels, None for an image without one; None if no image has one."""
     valid = [target.get('valid') for target in targets]
     return None if all(one is None for one in valid) else valid
 
@@ -173,8 +173,7 @@ def check_objects(objects: Objects, num_classes: int, names: Sequence[str], read
         if found.any():
             raise ValueError(_message(objects, found, num_classes, names))
 
-    reads.push(found, read)
-    if labels.device.type != 'cuda':
+    if reads.push(found, read):
         return objects
     if boxes is not None:
         middle = boxes.new_full((4,), 0.5)

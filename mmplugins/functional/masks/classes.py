@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mmplugins.functional.device import cpu_kernels
+
 
 def present_classes(labels: Sequence[Tensor], num_classes: int, ignore_index: int = 255) -> list[tuple[list[int], int]]:
     """Finds the classes that occur in label maps; waits for the device once.
@@ -36,7 +38,7 @@ def present_classes(labels: Sequence[Tensor], num_classes: int, ignore_index: in
         code = torch.where(wrong, torch.where(code == ignore_index, num_classes, num_classes + 1), code)
         if 0 <= ignore_index < num_classes:
             code = code.masked_fill_(label.flatten() == ignore_index, num_classes)
-        if code.device.type == 'cpu':
+        if cpu_kernels(code):
             found.append(torch.bincount(code, minlength=num_classes + 2) > 0)
         else:
             found.append(torch.zeros(num_classes + 2, dtype=torch.bool, device=code.device).index_fill_(0, code, True))
@@ -47,7 +49,7 @@ def present_classes(labels: Sequence[Tensor], num_classes: int, ignore_index: in
 
 
 def class_masks(label: Tensor, classes: Sequence[int], out: Tensor | None = None) -> Tensor:
-    """Gives the mask of each class.
+    """Returns the mask of each class.
 
     Args:
         label: Integer class indices, (H, W).

@@ -1,62 +1,213 @@
-"""Bilinear upsampling of maps a block of rows at a time, corners not aligned, and its gradient.
+"""The mask losses' own kernels for the CPU; ``cpu_kernels`` in ``device.py`` chooses between them and the plain path.
 
-Letters: n maps, h w their size, H W the size they are brought to, R rows of a block, k gradients.
+What they have in common is that they work on pieces that fit the processor's cache.
+
+- A mask is packed to be sampled: each byte holds, as bits, the pixels to the upper left, upper right, lower left and
+  lower right of a corner between four pixels, with zeros around the mask. A point then costs one gather instead of four
+  and needs no test whether a pixel is outside.
+- Points are sorted by the pixel that they fall on.
+- Maps are upsampled a block of rows at a time: along each axis it is a product with a band of the interpolation matrix.
+
+Letters: G masks, H W their size, P points, M rows of points; n maps, h w their size, R rows of a block, k gradients.
 """
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_CPU_BLOCK = 1 << 16  # pixels worked on at once, so that the dozen arrays of them stay in the cache
+from mmplugins.functional.device import cpu_kernels, empty_buffer
+
+_EXACT = 1 << 24  # integers below it are exact in float32
+_WORTH_PACKING = 128  # pixels that are packed in the time that it saves on one point
+_POINTS = 1 << 16  # points worked on at once, so that the dozen arrays of them stay in the cache
+_SMALL = 1 << 18  # pixels of all masks of an image up to which they are worked on together
+_PIXELS = 1 << 16  # pixels of a block of rows
 _COLUMNS = 128  # width of a block of columns
+_MINUS_ONE, _MINUS_HALF = (torch.tensor(value, device='cpu') for value in (-1.0, -0.5))  # a scalar costs as a sum does
 
 
-class Resizer:
+def at_once(x: Tensor | torch.device, on_cpu: int, elsewhere: int) -> int:
+    """Returns how many things are worked on together: few on the CPU, so that they stay in its cache; at least 1."""
+    return max(1, on_cpu if cpu_kernels(x) else elsewhere)
+
+
+def pixel_position(coordinate: Tensor, size: int) -> Tensor:
+    """Converts a coordinate, 0 to 1, to pixels, pixel i at i; what is more than a pixel outside is moved there.
+
+    It is computed as ``grid_sample`` does, rounding included: half a unit in the last place of a position far from
+    the origin would move the value between two pixels.
+
+    Args:
+        coordinate: Floating, any shape.
+        size: Of the map along this axis, in pixels.
+
+    Returns:
+        Position, -1 to ``size``, a new tensor of the same shape.
+    """
+    grid = torch.add(_MINUS_ONE, coordinate, alpha=2).add_(1)
+    return torch.add(_MINUS_HALF, grid, alpha=size / 2).clamp_(-1, size)
+
+
+def to_grid(points: Tensor) -> Tensor:
+    """Converts points x,y in 0 to 1 to the -1 to 1 of ``grid_sample``."""
+    return torch.add(_MINUS_ONE, points, alpha=2)
+
+
+def sort_points(points: Tensor, height: int, width: int) -> Tensor:
+    """Brings points into the order of the pixels that they fall on.
+
+    Args:
+        points: x,y in 0 to 1, shape (..., P, 2), x and y apart in memory.
+        height: Of what will be sampled, in pixels.
+        width: Of what will be sampled, in pixels.
+
+    Returns:
+        The same points of each row, in another order; on the plain path in the same one.
+    """
+    if not cpu_kernels(points):
+        return points
+    pixel = torch.add(points[..., 0] * width, (points[..., 1] * height).floor_(), alpha=width).int()
+    order = torch.from_numpy(np.argsort(pixel.numpy(), -1))
+    return torch.stack([coordinate.gather(-1, order) for coordinate in points.unbind(-1)]).movedim(0, -1)
+
+
+def smallest(values: Tensor, count: int) -> Tensor:
+    """Returns the indices of the smallest values of each row, (N, count), in any order; values are not negative."""
+    if not cpu_kernels(values) or not 0 < count < values.shape[1]:
+        return values.topk(count, dim=1, largest=False, sorted=False).indices
+    bits = torch.int32 if values.dtype == torch.float32 else torch.int64  # not negative: ordered as their bits are
+    chosen = np.argpartition(values.view(bits).numpy(), count - 1, axis=1)[:, :count]  # vectorised where AVX-512 is
+    return torch.from_numpy(np.ascontiguousarray(chosen))
+
+
+class PackedMasks:
+    """Interpolates the masks of an image at points; each mask is packed once for the rows that follow one another.
+
+    Args:
+        masks: bool or integer (0 is background), shape (G, H, W).
+    """
+
+    def __init__(self, masks: Tensor) -> None:
+        self.masks = masks
+        self.size = masks.shape[1:]
+        self._last: tuple[int, Tensor] | None = None
+        self._all = pack(masks) if masks.numel() <= _SMALL else None
+
+    @staticmethod
+    def serves(masks: Tensor, num_points: int) -> bool:
+        """Whether masks can be packed, and are worth it for that many points of each."""
+        return (
+            cpu_kernels(masks)
+            and not masks.is_floating_point()
+            and num_points * _WORTH_PACKING >= masks.shape[1:].numel()
+        )
+
+    def sample_shared(self, points: Tensor) -> Tensor:
+        """Samples all masks at the same points, x,y in 0 to 1, (P, 2); returns (G, P)."""
+        found = locate(points, *self.size)
+        values = empty_buffer((len(self.masks), len(points)), points.dtype, points.device)
+        for mask, row in enumerate(values):
+            row.copy_(_interpolate(self._packed(mask), *found))
+        return values
+
+    def sample_rows(self, points: Tensor, index: Tensor | None = None) -> Tensor:
+        """Samples each row of points, (M, P, 2), in its mask, ``index`` (M,) or row by row; returns (M, P)."""
+        if self._all is not None:
+            corner, right, down = locate(points.flatten(0, 1), *self.size)
+            index = torch.arange(len(points)) if index is None else index
+            first = (index * self._all[0].numel()).repeat_interleave(points.shape[1])
+            return _interpolate(self._all.flatten(), first.add_(corner), right, down).view(points.shape[:2])
+        values = points.new_empty(points.shape[:2])
+        rows = list(range(len(points))) if index is None else index.tolist()
+        for mask in dict.fromkeys(rows):
+            members = [row for row, other in enumerate(rows) if other == mask]
+            flat = (points if len(members) == len(rows) else points[members]).flatten(0, 1)
+            parts = [_interpolate(self._packed(mask), *locate(part, *self.size)) for part in flat.split(_POINTS)]
+            values[members] = (torch.cat(parts) if len(parts) != 1 else parts[0]).view(len(members), -1)
+        return values
+
+    def _packed(self, mask: int) -> Tensor:
+        """Returns a mask packed, flattened; the last one is remembered."""
+        if self._all is not None:
+            return self._all[mask].flatten()
+        if self._last is None or self._last[0] != mask:
+            self._last = (mask, pack(self.masks[mask]).flatten())
+        return self._last[1]
+
+
+def pack(masks: Tensor) -> Tensor:
+    """Packs masks, bool or integer (..., H, W): uint8 (..., H + 2, W + 2), a byte for each corner, see the module."""
+    *number, height, width = masks.shape
+    pixels = (masks if masks.dtype == torch.bool else masks != 0).view(torch.uint8)
+    wide = pixels.new_zeros(*number, height + 2, width + 2)  # the last row and column are for points at the far edge
+    wide[..., 1:-1, 1:-1] = pixels
+    flat = wide.flatten()
+    right = flat[:-1] | flat[1:] << 1  # the end of a row meets the next one's start, and both are zero
+    packed = torch.zeros_like(flat)
+    torch.bitwise_or(right[: 1 - width - 3], right[width + 2 :] << 2, out=packed[: -width - 3])
+    return packed.view_as(wide)
+
+
+def locate(points: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Finds the corner whose four pixels are around each point.
+
+    Args:
+        points: float32 or float64, x,y in 0 to 1, shape (P, 2); fastest if x and y lie apart.
+        height: Of the mask, in pixels.
+        width: Of the mask, in pixels.
+
+    Returns:
+        Index into the packed mask, flattened, int32 (int64 for giant masks), (P,); and how far the point is from the
+        left to the right pixel and from the upper to the lower one, 0 to 1, (P,) each.
+    """
+    x, y = pixel_position(points[:, 0], width), pixel_position(points[:, 1], height)
+    left, top = x.floor(), y.floor()
+    if (height + 2) * (width + 2) < _EXACT or points.dtype == torch.float64:
+        corner = torch.add(left + (width + 3), top, alpha=width + 2).to(torch.int32)
+    else:
+        corner = (left.long() + 1).add_(top.long() + 1, alpha=width + 2)
+    return corner, x.sub_(left), y.sub_(top)
+
+
+def _interpolate(packed: Tensor, corner: Tensor, right: Tensor, down: Tensor) -> Tensor:
+    """Interpolates between the four pixels at corners of a packed mask, (P,) each."""
+    bits = packed.index_select(0, corner)
+    corners = [(bits >> shift & 1 if shift < 3 else bits >> 3).to(right.dtype) for shift in range(4)]
+    upper, lower = corners[0].lerp_(corners[1], right), corners[2].lerp_(corners[3], right)
+    return upper.lerp_(lower, down)
+
+
+class BandedResizer:
     """Upsamples maps block by block, bilinear, corners not aligned, and brings gradients back down.
-
-    On the CPU each axis is a product with a band of the interpolation matrix, a block of rows or columns at a time;
-    elsewhere there is one block, upsampled by ``interpolate``.
 
     Args:
         size: h, w.
         full: H, W.
         dtype: Of the maps.
-        device: Of the maps.
     """
 
-    def __init__(self, size: Sequence[int], full: Sequence[int], dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, size: Sequence[int], full: Sequence[int], dtype: torch.dtype) -> None:
         self.size, self.full = tuple(size), tuple(full)
-        self.on_cpu = device.type == 'cpu'
-        self.blocks = [slice(0, full[0])]
-        if self.on_cpu:
-            step = max(1, _CPU_BLOCK // max(full[1], 1))
-            self.blocks = [slice(start, min(start + step, full[0])) for start in range(0, full[0], step)]
-            self._rows = [_band(block, size[0], full[0], dtype) for block in self.blocks]
-            columns = [slice(start, min(start + _COLUMNS, full[1])) for start in range(0, full[1], _COLUMNS)]
-            self._columns = [(block, *_band(block, size[1], full[1], dtype)) for block in columns]
+        step = max(1, _PIXELS // max(full[1], 1))
+        self.blocks = [slice(start, min(start + step, full[0])) for start in range(0, full[0], step)]
+        self._rows = [_band(block, size[0], full[0], dtype) for block in self.blocks]
+        columns = [slice(start, min(start + _COLUMNS, full[1])) for start in range(0, full[1], _COLUMNS)]
+        self._columns = [(block, *_band(block, size[1], full[1], dtype)) for block in columns]
 
     def widen(self, maps: Tensor) -> Tensor:
-        """Upsamples the columns: (n, h, w) to (n, h, W); elsewhere than on the CPU nothing."""
-        if not self.on_cpu:
-            return maps
+        """Upsamples the columns: (n, h, w) to (n, h, W)."""
         return torch.cat([maps[..., source] @ band.T for _, source, band in self._columns], -1)
 
     def rows(self, wide: Tensor, block: int) -> Tensor:
-        """Upsamples a block of rows from what ``widen`` gave: (n, R, W)."""
-        if not self.on_cpu:
-            return F.interpolate(wide[:, None], self.full, mode='bilinear', align_corners=False)[:, 0]
+        """Upsamples a block of rows from what ``widen`` returned: (n, R, W)."""
         source, band = self._rows[block]
         return band @ wide[:, source]
 
     def add_rows(self, total: Tensor | None, fields: Sequence[Tensor], block: int) -> Tensor:
         """Adds the gradients of a block of rows, (n, R, W) each, to those of ``widen``'s output, (k, n, h, W)."""
-        if not self.on_cpu:
-            number, shape = len(fields[0]), (len(fields[0]), 1, *self.size)
-            backward = torch.ops.aten.upsample_bilinear2d_backward
-            down = [backward(field[:, None], self.full, shape, False, None, None)[:, 0] for field in fields]
-            return torch.stack(down).view(len(fields), number, *self.size)
         if total is None:
             total = fields[0].new_zeros(len(fields), len(fields[0]), self.size[0], self.full[1])
         source, band = self._rows[block]
@@ -66,8 +217,6 @@ class Resizer:
 
     def narrow(self, total: Tensor) -> Tensor:
         """Brings the gradients of ``widen``'s output to its input: (k, n, h, w)."""
-        if not self.on_cpu:
-            return total
         maps = total.new_zeros(*total.shape[:-1], self.size[1])
         for block, source, band in self._columns:
             maps[..., source] += total[..., block] @ band
@@ -75,7 +224,7 @@ class Resizer:
 
 
 def _band(block: slice, size: int, full: int, dtype: torch.dtype) -> tuple[slice, Tensor]:
-    """Gives what a block of outputs along an axis is made of: a slice of the inputs, and the weights (out, in)."""
+    """Returns what a block of outputs along an axis is made of: a slice of the inputs, and the weights (out, in)."""
     weights = F.interpolate(torch.eye(size, dtype=dtype)[None], full, mode='linear', align_corners=False)[0]
     weights = weights[:, block].T
     used = weights.any(0).nonzero().flatten()

@@ -1,7 +1,7 @@
 """Focal and dice loss of masks on all pixels, with the logits upsampled block by block.
 
 Papers: DETR (ECCV 2020), MaskFormer (NeurIPS 2021). Released code: detr's segmentation.py, MaskFormer's criterion.py,
-which upsample all logits, then keep half a dozen tensors of that size for the backward pass. ``mask_losses.py`` gives
+which upsample all logits, then keep half a dozen tensors of that size for the backward pass. ``formulas.py`` has
 the formulas.
 
 Deliberate differences: a mask is worked on a few rows at a time, small enough for the processor's cache. The values
@@ -16,15 +16,17 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mmplugins.functional.device import empty_buffer, zeros_buffer
-from mmplugins.functional.masks.cpu import Resizer
+from mmplugins.functional.device import cpu_kernels, empty_buffer, zeros_buffer
+from mmplugins.functional.masks.cpu import BandedResizer, at_once
 from mmplugins.functional.masks.formulas import binary_focal_dice, dice_of_sums, soft_focal_dice
-from mmplugins.functional.masks.ignored import Ignored
-from mmplugins.functional.masks.pairs import LEFT_OUT, MaskLogits, MaskPairs, pair_maps
+from mmplugins.functional.masks.ignored import IGNORED_LOGIT
+from mmplugins.functional.masks.inputs import MaskInputs
 from mmplugins.functional.masks.sampled_logits import flat_rows
+from mmplugins.functional.sets.pairs import MatchedPairs
 
 _CPU_PIXELS, _PIXELS = 1 << 16, 1 << 24  # worked on at once, on the CPU and elsewhere; at least one mask
 
@@ -42,38 +44,31 @@ class FocalDice(NamedTuple):
 
 
 def dense_focal_dice(
-    mask_logits: MaskLogits,
-    masks: Sequence[Tensor],
-    pairs: MaskPairs,
-    ignored: Sequence[Ignored | None],
-    alpha: float = 0.25,
-    gamma: float = 2.0,
+    inputs: MaskInputs, pairs: MatchedPairs, alpha: float = 0.25, gamma: float = 2.0
 ) -> tuple[Tensor, Tensor]:
     """Computes the sigmoid focal loss, the mean over a mask's pixels, and the dice loss of each pair.
 
     Args:
-        mask_logits: (L, B, Q, h, w), or L tensors (B, Q, h, w).
-        masks: (G, H, W) of each image; bool, integer 0 and 1, or floating in [0, 1].
+        inputs: Logits and masks.
         pairs: Which logits are compared with which masks.
-        ignored: For each image what takes no part, or None.
         alpha: Weight of the foreground, 1 - alpha that of the background.
         gamma: Exponent of the focal loss.
 
     Returns:
         Two tensors (M,), ordered as the pairs.
     """
-    layers = [mask_logits] if isinstance(mask_logits, Tensor) else list(mask_logits)
-    with_grad = torch.is_grad_enabled() and any(layer.requires_grad for layer in layers)
-    found = focal_dice_slopes(mask_logits, masks, pairs, ignored, alpha, gamma, with_grad)
+    is_tensor = isinstance(inputs.logits, Tensor)
+    given = [inputs.logits] if is_tensor else list(inputs.logits)
+    with_grad = torch.is_grad_enabled() and any(layer.requires_grad for layer in given)
+    found = focal_dice_slopes(inputs, pairs, alpha, gamma, with_grad)
     if not with_grad:
         return tuple(found.values)
-    if isinstance(mask_logits, Tensor):
-        return tuple(_Attached.apply(mask_logits, *found, pairs.layer, pairs.image, pairs.query))
+    if is_tensor:
+        return tuple(_Attached.apply(inputs.logits, *found, pairs.layer, pairs.image, pairs.query))
     sizes = pairs.per_layer
-    parts = zip(found.values.split(sizes, 1), found.slopes.split(sizes, 1), strict=True)
-    rows = zip(pairs.image.split(sizes), pairs.query.split(sizes), strict=True)
-    attached = [_Attached.apply(layer, *part, *row) for layer, part, row in zip(mask_logits, parts, rows, strict=True)]
-    return tuple(torch.cat(attached, 1))
+    rows = (pairs.image.split(sizes), pairs.query.split(sizes))
+    parts = zip(given, *(part.split(sizes, 1) for part in found), *rows, strict=True)
+    return tuple(torch.cat([_Attached.apply(*part) for part in parts], 1))
 
 
 class _Attached(torch.autograd.Function):
@@ -91,7 +86,7 @@ class _Attached(torch.autograd.Function):
         slopes, *rows = ctx.saved_tensors
         grad = zeros_buffer(ctx.shape, ctx.dtype, slopes.device)
         flat, places = grad.view(-1, *ctx.shape[-2:]), flat_rows(rows, ctx.shape)
-        step = 1 if grad.device.type == 'cpu' else max(len(places), 1)
+        step = at_once(grad, 1, len(places))
         for start in range(0, len(places), step):
             part = slice(start, start + step)
             maps = (grad_values[:, part, None, None] * slopes[:, part]).sum(0)  # no product that autocast would round
@@ -101,13 +96,7 @@ class _Attached(torch.autograd.Function):
 
 @torch.no_grad()
 def focal_dice_slopes(
-    mask_logits: MaskLogits,
-    masks: Sequence[Tensor],
-    pairs: MaskPairs,
-    ignored: Sequence[Ignored | None],
-    alpha: float,
-    gamma: float,
-    with_grad: bool = True,
+    inputs: MaskInputs, pairs: MatchedPairs, alpha: float, gamma: float, with_grad: bool = True
 ) -> FocalDice:
     """Computes what ``dense_focal_dice`` returns, and its gradients; takes what it takes.
 
@@ -115,29 +104,23 @@ def focal_dice_slopes(
        gradients are made of, and bring these to low resolution.
     2. From the sums over the mask: the losses and their gradients.
     """
-    layers = mask_logits if isinstance(mask_logits, Tensor) else mask_logits[0]
-    size, device = layers.shape[-2:], layers.device
-    dtype = torch.float64 if layers.dtype == torch.float64 else torch.float32
-    values = torch.zeros(2, len(pairs.layer), dtype=dtype, device=device)
-    slopes = empty_buffer((2, len(pairs.layer), *size), dtype, device) if with_grad else None
-    resizers: dict[tuple, Resizer] = {}
-    left_out = [None if one is None else one.left_out() for one in ignored]
-    pixels = max([1, *(mask[0].numel() for mask in masks if len(mask))])
-    at_once = _CPU_PIXELS if device.type == 'cpu' else _PIXELS
-    for block in pairs.blocks(max(1, at_once // pixels)):
-        image, places = block.image, block.places
-        shape = tuple(masks[image].shape[1:])
+    values = torch.zeros(2, len(pairs.layer), dtype=inputs.dtype, device=inputs.device)
+    slopes = empty_buffer((2, len(pairs.layer), *inputs.size), inputs.dtype, inputs.device) if with_grad else None
+    resizers: dict[tuple, BandedResizer | _PlainResizer] = {}
+    ignored = [None if one is None else one.upsampled() for one in inputs.ignored]
+    pixels = max([1, *(mask[0].numel() for mask in inputs.masks if len(mask))])
+    for block in pairs.blocks(at_once(inputs.device, _CPU_PIXELS // pixels, _PIXELS // pixels)):
+        masks, pixels_ignored, places = inputs.masks[block.image], ignored[block.image], block.places
+        shape = tuple(masks.shape[1:])
         if shape not in resizers:
-            resizers[shape] = Resizer(size, shape, dtype, device)
-        maps = pair_maps(mask_logits, block, pairs.query, ignored[image])
-        sums, fields = _sums_and_fields(  # step 1
-            maps, masks[image], pairs.truth[places], left_out[image], resizers[shape], (alpha, gamma), with_grad
+            kind = BandedResizer if cpu_kernels(inputs.device) else _PlainResizer
+            resizers[shape] = kind(inputs.size, shape, inputs.dtype)
+        maps = inputs.pair_maps(block, pairs.query)
+        (focal, both, prob, target), fields = _sums_and_fields(  # step 1
+            maps, masks, pairs.object[places], pixels_ignored, resizers[shape], (alpha, gamma), with_grad
         )
-        counted = shape[0] * shape[1] if left_out[image] is None else (~left_out[image]).sum()
-        focal, both, prob, target = sums
+        counted = masks[0].numel() if pixels_ignored is None else (~pixels_ignored).sum().clamp(min=1)
         dice, by = dice_of_sums(both, prob, target)  # step 2
-        if left_out[image] is not None:
-            counted = counted.clamp(min=1)
         values[:, places] = torch.stack((focal / counted, dice))
         if with_grad:
             by_target, by_prob = by[:, :, None, None]
@@ -149,9 +132,9 @@ def focal_dice_slopes(
 def _sums_and_fields(
     maps: Tensor,
     masks: Tensor,
-    truth: Tensor,
-    left_out: Tensor | None,
-    resizer: Resizer,
+    index: Tensor,
+    ignored: Tensor | None,
+    resizer: 'BandedResizer | _PlainResizer',
     settings: tuple[float, float],
     with_grad: bool,
 ) -> tuple[Tensor, Tensor | None]:
@@ -160,8 +143,8 @@ def _sums_and_fields(
     Args:
         maps: Logits, (n, h, w).
         masks: All masks of the image, (G, H, W).
-        truth: int64 (n,), which mask each pair is for.
-        left_out: bool (H, W), True for pixels that take no part, or None.
+        index: int64 (n,), which mask each pair is for.
+        ignored: bool (H, W), or None.
         resizer: From (h, w) to (H, W).
         settings: alpha and gamma.
         with_grad: Whether the fields are wanted.
@@ -170,21 +153,39 @@ def _sums_and_fields(
         Sums (4, n): of the focal loss, p t, p and t; and low-resolution fields (3, n, h, w): the gradient of the
         focal loss's sum, q and q t; or None.
     """
-    if len(truth) == 1 and truth.device.type == 'cpu':  # the usual case of large masks: a view
-        masks, pick = masks[int(truth)][None], None
-    else:
-        pick = truth
     wide, sums, total = resizer.widen(maps), maps.new_zeros(4, len(maps)), None
     binary = not masks.is_floating_point()
-    for number, block in enumerate(resizer.blocks):
-        logits = resizer.rows(wide, number)
-        target = masks[:, block] if pick is None else masks[pick, block]
+    if len(index) == 1 and cpu_kernels(index):  # the usual case of large masks: a view
+        masks, index = masks[int(index)][None], slice(None)
+    for number, rows in enumerate(resizer.blocks):
+        logits, target = resizer.rows(wide, number), masks[index, rows]
         target = (target != 0 if binary and target.dtype != torch.bool else target).to(maps.dtype)
-        if left_out is not None:
-            logits, target = logits.masked_fill_(left_out[block], LEFT_OUT), target.masked_fill(left_out[block], 0)
+        if ignored is not None:
+            logits, target = logits.masked_fill_(ignored[rows], IGNORED_LOGIT), target.masked_fill(ignored[rows], 0)
         formula = binary_focal_dice if binary else soft_focal_dice
         part, fields = formula(logits, target, *settings, with_grad)
         sums += part
         if with_grad:
             total = resizer.add_rows(total, fields, number)
     return sums, resizer.narrow(total) if with_grad else None
+
+
+class _PlainResizer:
+    """Upsamples maps by ``interpolate``, all rows as one block; takes and returns what ``BandedResizer`` does."""
+
+    def __init__(self, size: Sequence[int], full: Sequence[int], dtype: torch.dtype) -> None:
+        self.size, self.full = tuple(size), tuple(full)
+        self.blocks = [slice(0, full[0])]
+
+    def widen(self, maps: Tensor) -> Tensor:
+        return maps
+
+    def rows(self, maps: Tensor, block: int) -> Tensor:
+        return F.interpolate(maps[:, None], self.full, mode='bilinear', align_corners=False)[:, 0]
+
+    def add_rows(self, total: None, fields: Sequence[Tensor], block: int) -> Tensor:
+        shape, backward = (len(fields[0]), 1, *self.size), torch.ops.aten.upsample_bilinear2d_backward
+        return torch.stack([backward(field[:, None], self.full, shape, False, None, None)[:, 0] for field in fields])
+
+    def narrow(self, total: Tensor) -> Tensor:
+        return total

@@ -9,7 +9,7 @@ With p the sigmoid of the logits x, t the target and n the number of elements th
 - focal loss: sum(a m^gamma (softplus(x) - x t)) / n with m = p + t - 2 p t, a = alpha t + (1 - alpha) (1 - t)
 - dice loss: 1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1)
 
-Deliberate differences: elements can be left out by weight, and then count in no sum and no mean; where none is left
+Deliberate differences: elements of weight 0 count in no sum and no mean; where no other is left
 the cross entropy or focal loss is 0 and the dice loss 0. The focal loss is exact for targets between 0 and 1 too.
 """
 
@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from mmplugins.functional.device import cpu_kernels
 
 _LEAST = -80.0  # below it float32 cannot hold the sigmoid
 
@@ -108,7 +110,7 @@ def binary_focal_dice(
     """
     signed = torch.addcmul(logits, logits, target, value=-2).neg_()  # positive where the prediction is right
     right = signed.sigmoid()
-    if logits.device.type == 'cpu' and (not signed.numel() or float(signed.amin()) > _LEAST):
+    if cpu_kernels(logits) and (not signed.numel() or float(signed.amin()) > _LEAST):
         log = right.log()
     else:
         log = F.logsigmoid(signed)

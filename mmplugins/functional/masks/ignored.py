@@ -1,9 +1,9 @@
-"""Pixels that take no part in a mask loss, such as those labelled 255, and what of the logits goes with them.
+"""Pixels that a mask loss ignores, such as those labelled 255, and the logits and points that are ignored with them.
 
-A pixel that takes no part must change nothing, whatever is predicted, drawn or labelled there. A value at a point is
-made of four pixels of the mask and four logits: a point takes part if none of the eight is ignored, and a logit is
-ignored if every pixel that it covers is. Next to ignored pixels this leaves out a few more: half a pixel, and next to
-ignored logits half a logit.
+An ignored pixel must change nothing, whatever is predicted, drawn or labelled there. A value at a point is made of
+four pixels of the mask and four logits: a point is valid if none of the eight is ignored, and a logit is ignored if
+every pixel that it covers is. So the border of an ignored region, half a pixel wide, and next to ignored logits half a
+logit, is ignored too.
 
 Letters: h w size of the logits, H W of the masks.
 """
@@ -14,11 +14,14 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmplugins.functional.device import cpu_kernels
 from mmplugins.functional.masks.sampled_masks import sample_masks
+
+IGNORED_LOGIT = -1e4  # certain background, also in half precision
 
 
 class Ignored(NamedTuple):
-    """What takes no part in an image.
+    """What is ignored in an image.
 
     Attributes:
         pixels: bool (H, W), the ignored pixels.
@@ -28,14 +31,14 @@ class Ignored(NamedTuple):
     pixels: Tensor
     logits: Tensor
 
-    def take_part(self, points: Tensor) -> Tensor:
-        """Tells which points, x,y in 0 to 1, (..., 2), are made of nothing that is ignored; bool (...)."""
+    def valid_points(self, points: Tensor) -> Tensor:
+        """Returns which points, x,y in 0 to 1, (..., 2), are made of nothing that is ignored; bool (...)."""
         flat = points.reshape(-1, 2)
         found = sample_masks(self.pixels[None], flat)[0] + sample_masks(self.logits[None], flat)[0]
         return (found == 0).view(points.shape[:-1])
 
-    def left_out(self) -> Tensor:
-        """Tells which pixels, bool (H, W), are ignored or upsampled from an ignored logit."""
+    def upsampled(self) -> Tensor:
+        """Returns which pixels, bool (H, W), are ignored or upsampled from an ignored logit."""
         touched = F.interpolate(
             self.logits[None, None].float(), self.pixels.shape, mode='bilinear', align_corners=False
         )
@@ -47,7 +50,7 @@ class Ignored(NamedTuple):
 
 
 def find_ignored(valid: Sequence[Tensor | None] | None, images: int, size: Sequence[int]) -> list[Ignored | None]:
-    """Finds what takes no part.
+    """Finds what is ignored in each image.
 
     Args:
         valid: For each image bool (H, W), False for ignored pixels, or None; None: there are none.
@@ -59,7 +62,7 @@ def find_ignored(valid: Sequence[Tensor | None] | None, images: int, size: Seque
     """
     found: list[Ignored | None] = []
     for pixels in [None] * images if valid is None else valid:
-        if pixels is None or (pixels.device.type == 'cpu' and bool(pixels.all())):
+        if pixels is None or (cpu_kernels(pixels) and bool(pixels.all())):
             found.append(None)
             continue
         logits = F.adaptive_max_pool2d(pixels[None].float(), tuple(size))[0] == 0

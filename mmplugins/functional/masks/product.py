@@ -4,8 +4,9 @@ Paper: Mask2Former (CVPR 2022). Released code: mask2former_transformer_decoder.p
 ``forward_prediction_heads``.
 
 A loss on matched queries has a gradient for a fifth of the logits or less; the rest is 0. The einsum's backward pass
-needs all of it, and multiplies the zeros too. Deliberate difference: this one also takes a sparse gradient, of the
-matched rows, and works on them alone. Autograd adds gradients of both kinds.
+multiplies the zeros too. Deliberate difference: whoever made a gradient may tell this one which rows of it are not 0
+(``tell_rows``), and on the CPU it then works on them alone. If anything else contributed to the gradient, or changed
+it, all of it is used.
 
 Letters: B images, Q queries, C channels, h w size of the logits, M rows.
 """
@@ -13,7 +14,7 @@ Letters: B images, Q queries, C channels, h w size of the logits, M rows.
 import torch
 from torch import Tensor
 
-from mmplugins.functional.device import zeros_buffer
+from mmplugins.functional.device import cpu_kernels, zeros_buffer
 
 
 def mask_product(embed: Tensor, features: Tensor) -> Tensor:
@@ -39,13 +40,21 @@ def mask_product(embed: Tensor, features: Tensor) -> Tensor:
     return _MaskProduct.apply(embed, features)
 
 
-def takes_rows(logits: Tensor) -> bool:
-    """Whether a gradient of logits may be sparse, with the axes before h, w sparse.
+def product_of(logits: Tensor) -> object | None:
+    """Returns the node of the graph that ``tell_rows`` takes, if ``mask_product`` made the logits, else None."""
+    return logits.grad_fn if hasattr(logits.grad_fn, 'known_gradient') else None
 
-    That is so if they are what ``mask_product`` returned, and nobody looks at their gradient: they do not retain it and
-    have no hook so far.
+
+def tell_rows(product: object | None, grad: Tensor, rows: Tensor) -> None:
+    """Tells the product which rows of a gradient are not 0, right before autograd hands the gradient to it.
+
+    Args:
+        product: What ``product_of`` returned.
+        grad: Gradient of the logits, (B, Q, h, w).
+        rows: Indices into the B * Q rows, int64 (M,); some may occur twice.
     """
-    return getattr(logits.grad_fn, 'takes_rows', False) and not (logits.retains_grad or logits._backward_hooks)
+    if product is not None:
+        product.known_gradient = (grad, grad._version, rows)
 
 
 def _product(embed: Tensor, features: Tensor) -> Tensor:
@@ -53,25 +62,22 @@ def _product(embed: Tensor, features: Tensor) -> Tensor:
 
 
 class _MaskProduct(torch.autograd.Function):
-    """The product, with a backward pass for dense and for sparse gradients."""
+    """The product, with a backward pass that may know which rows of the gradient are not 0."""
 
     @staticmethod
     def forward(ctx, embed: Tensor, features: Tensor) -> Tensor:
         ctx.save_for_backward(embed, features)
-        ctx.takes_rows = True
+        ctx.known_gradient = None
         return _product(embed, features)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         embed, features = ctx.saved_tensors
-        if grad.is_sparse and torch.is_grad_enabled():  # for a second derivative
-            grad = grad.to_dense()
-        elif grad.is_sparse:
-            index, values = grad._indices(), grad._values()  # rows may occur twice: what follows is linear in them
-            if grad.device.type == 'cpu':
-                return _rows_backward(embed, features, *index, values.flatten(1))
-            grad = values.new_zeros(embed.shape[:2].numel(), *values.shape[1:])  # image by image would wait
-            grad = grad.index_add_(0, index[0] * embed.shape[1] + index[1], values).unflatten(0, embed.shape[:2])
+        known, ctx.known_gradient = ctx.known_gradient, None
+        # A gradient that was summed up or changed by a hook is another tensor, or another version of it.
+        same = known is not None and known[0] is grad and known[1] == grad._version
+        if same and cpu_kernels(grad) and not torch.is_grad_enabled():
+            return _rows_backward(embed, features, grad, known[2].unique())
         by_embed, by_features = ctx.needs_input_grad
         return (
             torch.einsum('bqhw,bchw->bqc', grad, features) if by_embed else None,
@@ -79,23 +85,21 @@ class _MaskProduct(torch.autograd.Function):
         )
 
 
-def _rows_backward(
-    embed: Tensor, features: Tensor, image: Tensor, query: Tensor, values: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Gives both gradients.
+def _rows_backward(embed: Tensor, features: Tensor, grad: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns both gradients.
 
     Args:
         embed: (B, Q, C).
         features: (B, C, h, w).
-        image: Image of each row, int64 (M,).
-        query: Query of each row, int64 (M,).
-        values: Gradient of each row, (M, h * w).
+        grad: (B, Q, h, w).
+        rows: Which of the B * Q rows are not 0, int64 (M,), ascending.
     """
     by_embed = torch.zeros_like(embed)
     by_features = zeros_buffer(features.shape, features.dtype, features.device)
-    for number in image.unique().tolist():
-        rows = (image == number).nonzero().squeeze(1)
-        part, queries = values[rows], query[rows]
-        by_embed[number].index_add_(0, queries, part @ features[number].flatten(1).T)
-        torch.mm(embed[number, queries].T, part, out=by_features[number].flatten(1))
+    images, queries = rows // embed.shape[1], rows % embed.shape[1]
+    for image in images.unique().tolist():
+        query = queries[images == image]
+        part = grad[image, query].flatten(1)  # (m, h * w)
+        by_embed[image, query] = part @ features[image].flatten(1).T
+        torch.mm(embed[image, query].T, part, out=by_features[image].flatten(1))
     return by_embed, by_features

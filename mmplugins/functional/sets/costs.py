@@ -1,8 +1,8 @@
-"""Costs of matching every prediction with every ground truth; masks without a tensor (Q, G, P).
+"""Costs of matching every query with every object; masks without a tensor (Q, G, P).
 
 Papers: DETR (ECCV 2020), MaskFormer (NeurIPS 2021), Mask2Former (CVPR 2022). Released code: their matcher.py.
 
-Shapes: Q queries, G ground truths, C classes, P points or pixels; leading axes (...), such as one for decoder layers,
+Shapes: Q queries, G objects, C classes, P points or pixels; leading axes (...), such as one for decoder layers,
 are all computed at once. Arithmetic is float32 (float64 for float64) whatever the dtype and the autocast state.
 
 Deliberate differences from the released code and from mmdet's costs:
@@ -10,7 +10,7 @@ Deliberate differences from the released code and from mmdet's costs:
 - Binary costs are one matrix product: with target t, cost(x, t) = cost(x, 0) + t (cost(x, 1) - cost(x, 0)). For cross
   entropy the difference is -x, which leaves one softplus.
 - Logarithms of probabilities come from a softplus of the logit: no overflow, and no cancellation where p is near 1.
-- Points can be left out, by a weight each (``valid``).
+- Points can be ignored: each has a weight (``valid``).
 """
 
 import math
@@ -20,14 +20,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmplugins.functional.device import full_precision
+from mmplugins.functional.device import cpu_kernels, full_precision
 from mmplugins.functional.sets.boxes import check_boxes
 
 BOX_FORMATS = ('xyxy', 'xywh')
 
 
 def classification_cost(logits: Tensor, labels: Tensor) -> Tensor:
-    """Computes minus the softmax probability of each ground truth's class.
+    """Computes minus the softmax probability of each object's class.
 
     Args:
         logits: Class logits, shape (..., Q, C), any floating dtype; C includes no-object where there is one.
@@ -42,7 +42,7 @@ def classification_cost(logits: Tensor, labels: Tensor) -> Tensor:
 def focal_label_cost(
     logits: Tensor, labels: Tensor, alpha: float = 0.25, gamma: float = 2.0, eps: float = 1e-12
 ) -> Tensor:
-    """Computes the change of the sigmoid focal loss when the ground truth's class is 1 instead of 0.
+    """Computes the change of the sigmoid focal loss when the object's class is 1 instead of 0.
 
     Args:
         logits: Class logits, shape (..., Q, C), any floating dtype.
@@ -93,10 +93,10 @@ def bce_mask_cost(logits: Tensor, masks: Tensor, valid: Tensor | None = None) ->
     Args:
         logits: Mask logits, shape (..., Q, P), any floating dtype.
         masks: Values in [0, 1], any dtype, shape (..., G, P), or (G, P) for all leading axes.
-        valid: Weight of each point, any dtype, shape (..., P) or (P,); 0 leaves it out. None: all count.
+        valid: Weight of each point, any dtype, shape (..., P) or (P,); an ignored one has 0. None: all have 1.
 
     Returns:
-        Costs, shape (..., Q, G); 0 where no point counts.
+        Costs, shape (..., Q, G); 0 where all points are ignored.
 
     Raises:
         ValueError: Numbers of points differ.
@@ -122,13 +122,13 @@ def focal_mask_cost(
     Args:
         logits: Mask logits, shape (..., Q, P), any floating dtype.
         masks: Values in [0, 1], any dtype, shape (..., G, P), or (G, P) for all leading axes.
-        valid: Weight of each point, any dtype, shape (..., P) or (P,); 0 leaves it out. None: all count.
+        valid: Weight of each point, any dtype, shape (..., P) or (P,); an ignored one has 0. None: all have 1.
         alpha: Factor of the loss of a 1, that of a 0 is 1 - alpha.
         gamma: Power of the probability of the wrong answer.
         eps: Smallest probability of which a logarithm is taken; 0: as small as it gets.
 
     Returns:
-        Costs, shape (..., Q, G); 0 where no point counts.
+        Costs, shape (..., Q, G); 0 where all points are ignored.
 
     Raises:
         ValueError: Numbers of points differ.
@@ -155,7 +155,7 @@ def dice_mask_cost(
     Args:
         pred: Probabilities, or logits of them, shape (..., Q, P), any floating dtype.
         masks: Values in [0, 1], any dtype, shape (..., G, P), or (G, P) for all leading axes.
-        valid: Weight of each point, any dtype, shape (..., P) or (P,); 0 leaves it out. None: all count.
+        valid: Weight of each point, any dtype, shape (..., P) or (P,); an ignored one has 0. None: all have 1.
         eps: Smoothing term.
         naive: False squares p and t in the denominator.
         sigmoid: Whether ``pred`` holds logits.
@@ -171,17 +171,17 @@ def dice_mask_cost(
         prob = pred.sigmoid() if sigmoid else pred
         counted = _weighted(masks, valid)
         size = _point_sum(prob if naive else prob.square(), valid).unsqueeze(-1)  # (..., Q, 1)
-        size_true = (counted if naive else counted * masks).sum(-1).unsqueeze(-2)  # (..., 1, G)
-        return 1 - (2 * _pair_sum(prob, counted) + eps) / (size + size_true + eps)
+        size_object = (counted if naive else counted * masks).sum(-1).unsqueeze(-2)  # (..., 1, G)
+        return 1 - (2 * _pair_sum(prob, counted) + eps) / (size + size_object + eps)
 
     return _by_layer(cost, pred, masks, valid)
 
 
 def _of_labels(x: Tensor, labels: Tensor) -> Tensor:
-    """Takes the class of each ground truth: (..., Q, C) and (G,) to (..., Q, G)."""
+    """Takes the class of each object: (..., Q, C) and (G,) to (..., Q, G)."""
     if labels.dim() != 1 or labels.is_floating_point():
         raise ValueError(
-            f'expected integer labels (G,), got {tuple(labels.shape)} of {labels.dtype}; give one class a ground truth'
+            f'expected integer labels (G,), got {tuple(labels.shape)} of {labels.dtype}; give each object one class'
         )
     return x.index_select(-1, labels.long())
 
@@ -210,7 +210,7 @@ def _by_layer(
             f'{None if valid is None else tuple(valid.shape)} must have the same number of points, got {points}; '
             'sample or resize them alike'
         )
-    if pred.device.type == 'cpu' and pred.dim() == 3 and len(pred) > 1:
+    if cpu_kernels(pred) and pred.dim() == 3 and len(pred) > 1:
         layers = range(len(pred))
         masks = masks if masks.dim() == 3 else masks.to(full_precision(pred[:0]).dtype).expand(len(pred), -1, -1)
         valids = [None] * len(pred) if valid is None else valid.expand(len(pred), -1)
@@ -220,7 +220,7 @@ def _by_layer(
 
 
 def _count(pred: Tensor, valid: Tensor | None) -> Tensor | int:
-    """Gives the sum of the weights of the points, (..., 1, 1), but 1 where it is 0."""
+    """Returns the sum of the weights of the points, (..., 1, 1), but 1 where it is 0."""
     if valid is None:
         return max(pred.shape[-1], 1)
     count = valid.sum(-1)[..., None, None]

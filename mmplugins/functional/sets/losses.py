@@ -4,7 +4,7 @@ Paper: DETR (ECCV 2020), section 3.1; released code: models/detr.py, ``SetCriter
 once; a layer whose weights sum to 0 has the loss 0.
 
 Shapes: L decoder layers, B images, Q queries, C classes, G objects of all images together, M matched pairs of all
-layers. ``matches`` is made by ``pack_matches``.
+layers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,15 +14,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mmplugins.functional.sets.boxes import aligned_overlap, cxcywh_to_xyxy
-from mmplugins.functional.sets.pairs import Matches
+from mmplugins.functional.sets.pairs import MatchedPairs
 
 
-def matched_classes(labels: Tensor, matches: Matches, shape: Sequence[int], no_object: int) -> Tensor:
-    """Gives every prediction its class: the matched object's, or no-object.
+def matched_classes(labels: Tensor, pairs: MatchedPairs, shape: Sequence[int], no_object: int) -> Tensor:
+    """Returns the class of every prediction: the matched object's, or no-object.
 
     Args:
         labels: int64 (G,), classes of the objects.
-        matches: Matched pairs.
+        pairs: Matched pairs.
         shape: (L, B, Q).
         no_object: Index of the no-object class.
 
@@ -30,7 +30,7 @@ def matched_classes(labels: Tensor, matches: Matches, shape: Sequence[int], no_o
         int64 (L, B, Q).
     """
     classes = labels.new_full((shape[0] * shape[1] * shape[2],), no_object)
-    return classes.index_copy_(0, matches.prediction, labels[matches.target]).view(*shape)
+    return classes.index_copy_(0, pairs.prediction, labels[pairs.target]).view(*shape)
 
 
 def classification_loss(
@@ -78,25 +78,25 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 def box_losses(
-    boxes: Tensor, target_boxes: Tensor, matches: Matches, avg_factor: Tensor | float
+    boxes: Tensor, target_boxes: Tensor, pairs: MatchedPairs, avg_factor: Tensor | float
 ) -> tuple[Tensor, Tensor]:
     """L1 and generalised IoU losses of the matched boxes of each layer.
 
     Args:
         boxes: (L, B, Q, 4), cx,cy,w,h, normalised.
         target_boxes: (G, 4), cx,cy,w,h, normalised.
-        matches: Matched pairs.
+        pairs: Matched pairs.
         avg_factor: What each layer's sum is divided by: the number of objects.
 
     Returns:
         L1 and 1 - GIoU, (L,) each; 0 and attached to the boxes where nothing is matched.
     """
-    predicted = boxes.flatten(0, 2).index_select(0, matches.prediction)  # (M, 4)
-    target = target_boxes[matches.target]  # (M, 4)
+    predicted = boxes.flatten(0, 2).index_select(0, pairs.prediction)  # (M, 4)
+    target = target_boxes[pairs.target]  # (M, 4)
     distance = (predicted - target).abs().sum(1)  # (M,)
     overlap = aligned_overlap(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target))  # (M,)
     both = torch.stack((distance, 1 - overlap))  # (2, M)
-    both = torch.stack([part.sum(1) for part in both.split(matches.per_layer, dim=1)], dim=1)  # (2, L)
+    both = torch.stack([part.sum(1) for part in both.split(pairs.per_layer, dim=1)], dim=1)  # (2, L)
     return (both / avg_factor).unbind()
 
 
@@ -117,7 +117,7 @@ def class_error(predicted: Tensor, classes: Tensor, no_object: int, num_matched:
 
 
 def cardinality_error(predicted: Tensor, num_objects: Tensor, no_object: int) -> Tensor:
-    """Mean difference between the numbers of predicted and of true objects of an image, for the log.
+    """Mean difference between the numbers of predicted objects and of objects of an image, for the log.
 
     Args:
         predicted: int64 (B, Q), best class, no-object included.

@@ -1,4 +1,4 @@
-"""One-to-one matching of predictions with ground truths, for all decoder layers of all images at once.
+"""One-to-one matching of queries with objects, for all decoder layers of all images at once.
 
 Papers: DETR (ECCV 2020) and what followed it. Released code: DETR's models/matcher.py, which solves one layer after the
 other, each after a copy of costs between all images.
@@ -15,8 +15,6 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-
-Pairs = tuple[Tensor, Tensor]
 
 
 class InvalidBlock(NamedTuple):
@@ -98,7 +96,7 @@ def replace_invalid(cost: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(valid, cost, replacement), count
 
 
-def solve_block(block: np.ndarray) -> list[Pairs]:
+def solve_block(block: np.ndarray) -> list[tuple[Tensor, Tensor]]:
     """Solves the assignment of every layer of one image, with SciPy's ``linear_sum_assignment``.
 
     SciPy takes rectangles as they are: 96 layers of 300 x 40 take 9 ms on one core, with lapx 0.11, which makes squares
@@ -109,6 +107,6 @@ def solve_block(block: np.ndarray) -> list[Pairs]:
         block: Finite costs (L, Q, G).
 
     Returns:
-        For each layer the query and the ground-truth index of min(Q, G) pairs, int64, ascending in the query.
+        For each layer the query and the object index of min(Q, G) pairs, int64, ascending in the query.
     """
     return [tuple(torch.from_numpy(index) for index in linear_sum_assignment(cost)) for cost in block]

@@ -5,19 +5,15 @@ Papers: Mask2Former (CVPR 2022), MaskFormer (NeurIPS 2021). Differences from mms
 for the whole batch; a label that is no class raises with the image's name.
 """
 
-from collections.abc import Sequence
-
 import torch
-from mmengine.structures import InstanceData
 from mmseg.models.decode_heads import Mask2FormerHead as ToolboxMask2FormerSegHead
 from mmseg.models.decode_heads import MaskFormerHead as ToolboxMaskFormerSegHead
-from mmseg.utils import ConfigType, SampleList
+from mmseg.utils import SampleList
 from torch import Tensor
 
 from mmplugins.functional.device import upload
 from mmplugins.functional.masks.classes import class_masks, present_classes
 from mmplugins.models.dense_heads.mask2former_head import PointSetHead
-from mmplugins.models.dense_heads.mask_targets import participating_pixels
 from mmplugins.models.dense_heads.maskformer_head import DenseSetHead
 from mmplugins.registry import MODELS
 
@@ -25,78 +21,58 @@ from mmplugins.registry import MODELS
 class SemanticSetHead:
     """To stand before ``MaskSetHead`` among the bases of a head over mmseg's."""
 
-    def loss(self, x: Sequence[Tensor], batch_data_samples: SampleList, train_cfg: ConfigType) -> dict[str, Tensor]:
-        """Predicts and computes the losses.
-
-        Args:
-            x: Features of the backbone or neck, (B, C, h, w) each.
-            batch_data_samples: For each image ``gt_sem_seg``, (1, H, W).
-            train_cfg: Not used.
-
-        Returns:
-            The losses, see the class.
-        """
-        targets, metas = self._seg_data_to_instance_data(batch_data_samples)
-        options = {}
-        if self.ignore_aware:
-            labels = [sample.gt_sem_seg.data for sample in batch_data_samples]
-            options['valid'] = [
-                participating_pixels(label.shape[-2:], label.device, {}, label, self.ignore_index) for label in labels
-            ]
-        scores, masks = self(x, batch_data_samples)
-        return self.loss_by_feat(scores, masks, targets, metas, **options)
-
-    def _seg_data_to_instance_data(self, batch_data_samples: SampleList) -> tuple[list[InstanceData], list[dict]]:
-        """Makes a mask of each class of each image.
+    def targets(self, batch_data_samples: SampleList) -> list[dict[str, Tensor]]:
+        """Returns the targets of the criterion: a mask of each class of each image.
 
         Args:
             batch_data_samples: For each image ``gt_sem_seg``, (1, H, W).
 
         Returns:
-            For each image ``labels`` (n,) and ``masks``, bool (n, H, W); and its meta information.
+            For each image ``labels`` (n,), ``masks``, bool (n, H, W), and, if ``ignore_aware``, ``valid``, bool (H, W).
 
         Raises:
             ValueError: A label is no class.
         """
-        metas = []
-        for sample in batch_data_samples:
-            if isinstance(self, ToolboxMaskFormerSegHead):  # mmdet's forward asks for it
-                sample.set_metainfo({'batch_input_shape': sample.metainfo['img_shape']})
-            metas.append(sample.metainfo)
         maps = [sample.gt_sem_seg.data.squeeze(0) for sample in batch_data_samples]
         targets = []
         found = present_classes(maps, self.num_classes, self.ignore_index)
         for index, (label, (classes, others)) in enumerate(zip(maps, found, strict=True)):
+            sample = batch_data_samples[index]
+            if isinstance(self, ToolboxMaskFormerSegHead):  # mmdet's forward asks for it
+                sample.set_metainfo({'batch_input_shape': sample.metainfo['img_shape']})
             if others:
                 known = {*range(self.num_classes), self.ignore_index}
                 wrong = [value for value in label.unique().tolist() if value not in known]
                 raise ValueError(
-                    f'{metas[index].get("img_path") or f"image {index} of the batch"} has the labels {wrong[:10]}, but '
-                    f'there are {self.num_classes} classes, so labels must lie in 0..{self.num_classes - 1} or be '
+                    f'{sample.metainfo.get("img_path") or f"image {index} of the batch"} has the labels {wrong[:10]}, '
+                    f'but there are {self.num_classes} classes, so labels must lie in 0..{self.num_classes - 1} or be '
                     f'ignore_index={self.ignore_index}; check num_classes, reduce_zero_label and the data set'
                 )
             labels = upload(torch.tensor(classes, dtype=label.dtype), label.device)
-            targets.append(InstanceData(labels=labels, masks=class_masks(label, classes)))
-        return targets, metas
+            targets.append({'labels': labels, 'masks': class_masks(label, classes)})
+            if self.ignore_aware:
+                targets[-1]['valid'] = label != self.ignore_index
+        return targets
 
 
 @MODELS.register_module()
 class Mask2FormerSegHead(SemanticSetHead, PointSetHead, ToolboxMask2FormerSegHead):
-    """Mask2Former's head for mmseg's EncoderDecoder: mmseg's arguments, outputs and losses, in less time and memory.
+    """Mask2Former's head for mmseg's EncoderDecoder: mmseg's arguments, outputs and losses, with bool masks.
 
     Everything else is as in ``mmplugins.Mask2FormerHead``; it needs mmdet too.
 
     Args:
         *args: What mmseg's Mask2FormerHead takes.
-        ignore_aware: Whether pixels labelled ``ignore_index`` take no part in matching, sampling and losses; that
+        ignore_aware: Whether pixels labelled ``ignore_index`` are ignored in matching, sampling and losses; that
             includes the padding, which mmseg labels so.
         **kwargs: What mmseg's Mask2FormerHead takes: ``num_classes``, ``align_corners``, ``ignore_index``, and what
             mmdet's takes, ``train_cfg`` included; configs as plain dicts too.
 
     Shape:
         - x: features (B, C, h, w), one for each of ``in_channels``.
-        - Returns what mmseg's head returns: in training the losses ``loss_cls``, ``loss_mask``, ``loss_dice``, and
-          ``d{i}.loss_*`` of the layers before the last; in inference (B, C, H, W).
+        - Returns what mmseg's head returns: in training the losses ``loss_cls``, ``loss_mask``, ``loss_dice``,
+          ``d{i}.loss_*`` of the layers before the last, and ``class_error`` in percent, for the log; in inference
+          (B, C, H, W).
 
     Raises:
         ValueError: ``class_weight`` does not fit; in ``loss``: a label is no class.
@@ -105,21 +81,22 @@ class Mask2FormerSegHead(SemanticSetHead, PointSetHead, ToolboxMask2FormerSegHea
 
 @MODELS.register_module()
 class MaskFormerSegHead(SemanticSetHead, DenseSetHead, ToolboxMaskFormerSegHead):
-    """MaskFormer's head for mmseg's EncoderDecoder: mmseg's arguments, outputs and losses, in less time and memory.
+    """MaskFormer's head for mmseg's EncoderDecoder: mmseg's arguments, outputs and losses, with bool masks.
 
     Everything else is as in ``mmplugins.MaskFormerHead``; it needs mmdet too.
 
     Args:
         *args: What mmseg's MaskFormerHead takes.
-        ignore_aware: Whether pixels labelled ``ignore_index`` take no part in matching and losses; that includes the
+        ignore_aware: Whether pixels labelled ``ignore_index`` are ignored in matching and losses; that includes the
             padding, which mmseg labels so.
         **kwargs: What mmseg's MaskFormerHead takes: ``num_classes``, ``align_corners``, ``ignore_index``, and what
             mmdet's takes, ``train_cfg`` included; configs as plain dicts too.
 
     Shape:
         - x: features (B, C, h, w), one for each of ``in_channels``.
-        - Returns what mmseg's head returns: in training the losses ``loss_cls``, ``loss_mask``, ``loss_dice``, and
-          ``d{i}.loss_*`` of the layers before the last; in inference (B, C, H, W).
+        - Returns what mmseg's head returns: in training the losses ``loss_cls``, ``loss_mask``, ``loss_dice``,
+          ``d{i}.loss_*`` of the layers before the last, and ``class_error`` in percent, for the log; in inference
+          (B, C, H, W).
 
     Raises:
         ValueError: ``class_weight`` does not fit; in ``loss``: a label is no class.

@@ -10,19 +10,18 @@ from numbers import Real
 
 import torch
 from mmdet.models.dense_heads import DETRHead as ToolboxDETRHead
-from mmdet.models.losses import CrossEntropyLoss, GIoULoss, L1Loss
+from mmdet.structures import SampleList
 from mmdet.structures.bbox import get_box_tensor
 from mmdet.utils import ConfigType, InstanceList, OptInstanceList, OptMultiConfig
-from mmengine.logging import print_log
 from torch import Tensor
 
 from mmplugins.functional.device import upload
 from mmplugins.functional.sets.boxes import xyxy_to_cxcywh
+from mmplugins.models.losses.averages import DETRHeadAverages
+from mmplugins.models.losses.set_criterion import SetCriterion
 from mmplugins.registry import MODELS
 
-from .toolbox_criterion import ToolboxCriterion
-
-STEPS = ('loss_by_feat_single', 'get_targets', '_get_targets_single')  # of mmdet's loss, that a subclass may change
+from .set_head import SetHead
 
 LOSS_CLS = {
     'type': 'CrossEntropyLoss',
@@ -43,8 +42,8 @@ TEST_CFG = {'max_per_img': 100}
 
 
 @MODELS.register_module()
-class DETRHead(ToolboxDETRHead):
-    """DETR's head: mmdet's arguments, outputs and losses, several times faster.
+class DETRHead(SetHead, ToolboxDETRHead):
+    """DETR's head: mmdet's arguments, outputs and losses.
 
     ``loss_by_feat`` goes through ``SetCriterion``. Where that would not give what mmdet gives, it goes mmdet's own way,
     layer by layer and image by image, and says so once in the log: with an assigner that has no ``assign_batch``,
@@ -73,6 +72,10 @@ class DETRHead(ToolboxDETRHead):
         ValueError: A ground-truth label or box is invalid; see ``SetCriterion``.
         TypeError: ``class_weight`` or ``bg_cls_weight`` is not a number.
     """
+
+    toolbox = ToolboxDETRHead
+    steps = ('loss_by_feat_single', 'get_targets', '_get_targets_single')
+    equal = {'loss_cls': 'softmax_cross_entropy', 'loss_bbox': 'l1', 'loss_iou': 'giou'}
 
     def __init__(
         self,
@@ -103,14 +106,24 @@ class DETRHead(ToolboxDETRHead):
         self.bg_cls_weight = bg_cls_weight
         self.criterion = None
         if train_cfg:
-            self.criterion = ToolboxCriterion(
+            self.criterion = SetCriterion(
                 num_classes=num_classes,
                 assigner=self.assigner,
                 class_weight=class_weight,
-                bg_cls_weight=bg_cls_weight,
-                sync_cls_avg_factor=sync_cls_avg_factor,
+                averages=DETRHeadAverages(bg_cls_weight, sync_cls_avg_factor),
             )
-        self._told = False
+
+    def targets(self, batch_data_samples: SampleList) -> list[dict[str, Tensor]]:
+        """Returns the targets of the criterion.
+
+        Args:
+            batch_data_samples: For each image ``gt_instances``, see ``loss_by_feat``, and ``img_shape``.
+
+        Returns:
+            For each image ``labels`` (G,) and ``boxes`` (G, 4), cx,cy,w,h, normalised.
+        """
+        instances = [sample.gt_instances for sample in batch_data_samples]
+        return _targets(instances, [sample.metainfo for sample in batch_data_samples])[0]
 
     def loss_by_feat(
         self,
@@ -136,44 +149,26 @@ class DETRHead(ToolboxDETRHead):
             raise ValueError(
                 'DETRHead has no use for batch_gt_instances_ignore; take the ignored boxes out of the data'
             )
-        problem = self._why_not_at_once()
+        problem = self.why_toolbox()
         if problem is not None:
-            if not self._told:
-                print_log(f'DETRHead computes its losses as mmdet does, layer by layer: {problem}', 'current')
-                self._told = True
+            self.tell_once(problem)
             return super().loss_by_feat(
                 all_layers_cls_scores, all_layers_bbox_preds, batch_gt_instances, batch_img_metas
             )
+        targets, box_units = _targets(batch_gt_instances, batch_img_metas)
+        self.update_criterion(self.equal)
+        outputs = {'logits': all_layers_cls_scores, 'boxes': all_layers_bbox_preds}
+        return self.criterion(outputs, targets, batch_img_metas, box_units=box_units)
 
-        counts = [len(instances.labels) for instances in batch_gt_instances]
-        units = _image_units(batch_img_metas, counts, all_layers_bbox_preds)  # (B + G, 4)
-        image_units, object_units = units.split([len(counts), sum(counts)])
-        boxes = torch.cat([get_box_tensor(instances.bboxes) for instances in batch_gt_instances])
-        boxes = xyxy_to_cxcywh(boxes / object_units).split(counts)
-        targets = [
-            {'labels': instances.labels, 'boxes': one} for instances, one in zip(batch_gt_instances, boxes, strict=True)
-        ]
-        metas = [{**meta, 'box_unit': unit} for meta, unit in zip(batch_img_metas, image_units, strict=True)]
-        self.criterion.assigner = self.assigner
-        for name in ('loss_cls', 'loss_bbox', 'loss_iou'):  # a hook may have changed them
-            self.criterion.loss_weights[name] = getattr(self, name).loss_weight
-        return self.criterion({'logits': all_layers_cls_scores, 'boxes': all_layers_bbox_preds}, targets, metas)
-
-    def _why_not_at_once(self) -> str | None:
-        """Says why ``SetCriterion`` would not compute what this head's losses do; None if it would."""
-        overridden = [name for name in STEPS if getattr(type(self), name) is not getattr(ToolboxDETRHead, name)]
-        if overridden:
-            return f'{type(self).__name__} overrides {overridden}'
+    def why_toolbox(self) -> str | None:
+        """Returns why ``SetCriterion`` would not compute what this head's losses do; None if it would."""
         if not hasattr(self.assigner, 'assign_batch'):
             return f'{type(self.assigner).__name__} has no assign_batch, use mmplugins.BatchHungarianAssigner'
-        known = {'loss_cls': CrossEntropyLoss, 'loss_bbox': L1Loss, 'loss_iou': GIoULoss}
-        for name, cls in known.items():
-            loss = getattr(self, name)
-            if type(loss) is not cls or loss.reduction != 'mean':
-                return f"{name} is {type(loss).__name__}, not {cls.__name__} with reduction='mean'"
-        if self.loss_cls.use_sigmoid or self.loss_cls.use_mask or self.loss_cls.ignore_index is not None:
-            return 'loss_cls is not a softmax cross entropy over all labels'
-        return None
+        other = [name for name in self.equal if name not in self.built_in_losses()]
+        if other:
+            losses = {name: type(getattr(self, name)).__name__ for name in other}
+            return f"not mmdet's own softmax cross entropy, L1 and GIoU loss with reduction='mean': {losses}"
+        return super().why_toolbox()
 
 
 def _class_weights(loss_cls: ConfigType, num_classes: int) -> tuple[dict, Tensor, float]:
@@ -200,7 +195,12 @@ def _class_weights(loss_cls: ConfigType, num_classes: int) -> tuple[dict, Tensor
     return loss_cls, weights, float(bg_cls_weight)
 
 
-def _image_units(img_metas: Sequence[dict], counts: Sequence[int], like: Tensor) -> Tensor:
-    """Gives width, height, width, height of each image and, after them, of each object's image: (B + G, 4), float32."""
+def _targets(instances: InstanceList, img_metas: Sequence[dict]) -> tuple[list[dict[str, Tensor]], Tensor]:
+    """Returns labels and normalised boxes of each image, and width, height, width, height of each in pixels, (B, 4)."""
+    counts = [len(one.labels) for one in instances]
+    boxes = torch.cat([get_box_tensor(one.bboxes) for one in instances])
     sizes = torch.tensor([[meta['img_shape'][1], meta['img_shape'][0]] * 2 for meta in img_metas], dtype=torch.float32)
-    return upload(torch.cat((sizes, sizes.repeat_interleave(torch.tensor(counts), 0))), like.device)
+    packed = torch.cat((sizes, sizes.repeat_interleave(torch.tensor(counts), 0)))  # of images, then of objects
+    image_units, object_units = upload(packed, boxes.device).split([len(counts), sum(counts)])
+    boxes = xyxy_to_cxcywh(boxes / object_units).split(counts)
+    return [{'labels': one.labels, 'boxes': box} for one, box in zip(instances, boxes, strict=True)], image_units

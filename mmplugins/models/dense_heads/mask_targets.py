@@ -1,4 +1,4 @@
-"""Ground truth of heads that predict masks: bool masks of things and stuff, and the pixels that take part.
+"""Targets of heads that predict masks: bool masks of things and stuff, and the valid pixels.
 
 mmdet's own (``preprocess_panoptic_gt``) makes int64 masks, eight bytes a pixel and object. Here a mask has one byte a
 pixel from the pipeline on, and an image's bitmaps are used where they lie.
@@ -21,7 +21,7 @@ IGNORED = 255  # label of pixels without a class, in mmdet's semantic maps
 
 
 def mask_tensor(masks: BaseInstanceMasks | Tensor, device: torch.device) -> Tensor:
-    """Gives masks as bool, without a copy where they are bitmaps of 0 and 1 on the host.
+    """Returns masks as bool, without a copy where they are bitmaps of 0 and 1 on the host.
 
     Args:
         masks: mmdet's BitmapMasks or PolygonMasks, or a tensor (G, H, W); what is not 0 is foreground.
@@ -84,7 +84,7 @@ def panoptic_targets(
     return targets
 
 
-def participating_pixels(
+def valid_pixels(
     size: Sequence[int],
     device: torch.device,
     img_meta: Mapping,
@@ -92,15 +92,15 @@ def participating_pixels(
     ignore_index: int = IGNORED,
     crowds: BaseInstanceMasks | Tensor | None = None,
 ) -> Tensor:
-    """Tells which pixels of an image take part in matching and losses.
+    """Returns which pixels of an image are valid in matching and losses.
 
     Args:
         size: H and W.
         device: Where the map goes.
         img_meta: ``img_shape``, height and width before padding; all is image where it is missing.
         sem_seg: Semantic map (1, h, w), h and w at most H and W.
-        ignore_index: Label in the semantic map of pixels that take no part.
-        crowds: Masks (n, h, w) of regions that take no part.
+        ignore_index: Label of ignored pixels in the semantic map.
+        crowds: Masks (n, h, w) of ignored regions.
 
     Returns:
         bool (H, W): False in the padding, where the label is ``ignore_index``, and in crowds.

@@ -2,17 +2,16 @@
 
 Paper: MaskFormer (NeurIPS 2021); released code: criterion.py, matcher.py; mmdet: ``MaskFormerHead``. Differences from
 mmdet's head: ground-truth masks stay bool; an invalid label, or masks of another size than the padded input, raise
-with the image's name; pixels can be left out.
+with the image's name; pixels can be ignored; the log has ``class_error``.
 """
 
 from mmdet.models.dense_heads import MaskFormerHead as ToolboxMaskFormerHead
-from mmdet.models.losses import FocalLoss
 from torch import nn
 
 from mmplugins.models.losses.dense_mask_loss import DenseMaskLoss
+from mmplugins.models.losses.toolbox import BorrowedLoss
 from mmplugins.registry import MODELS
 
-from .mask_criterion import BorrowedLoss
 from .mask_set_head import MaskSetHead
 
 
@@ -20,6 +19,7 @@ class DenseSetHead(MaskSetHead):
     """Compares masks on all pixels; see the base class."""
 
     toolbox = ToolboxMaskFormerHead
+    equal = {'loss_cls': 'softmax_cross_entropy', 'loss_mask': 'focal', 'loss_dice': 'dice'}
 
     def build_mask_loss(self, loss_mask: BorrowedLoss | None, loss_dice: BorrowedLoss | None) -> nn.Module:
         """Builds the mask loss."""
@@ -27,15 +27,10 @@ class DenseSetHead(MaskSetHead):
         settings = {} if focal is None else {'alpha': focal.alpha, 'gamma': focal.gamma}
         return DenseMaskLoss(**settings, loss_mask=loss_mask, loss_dice=loss_dice)
 
-    def knows_loss_mask(self) -> bool:
-        """Whether the loss is a sigmoid focal loss."""
-        loss = self.loss_mask
-        return type(loss) is FocalLoss and loss.use_sigmoid and loss.reduction == 'mean' and not loss.activated
-
 
 @MODELS.register_module()
 class MaskFormerHead(DenseSetHead, ToolboxMaskFormerHead):
-    """MaskFormer's head: mmdet's arguments, outputs and losses, faster and in a fraction of the memory.
+    """MaskFormer's head: mmdet's arguments, outputs and losses, with bool masks.
 
     The losses of all decoder layers go through ``SetCriterion`` and ``DenseMaskLoss``. Another ``loss_cls``,
     ``loss_mask`` or ``loss_dice`` than the usual ones is called as mmdet calls it, and an assigner that has no
@@ -44,7 +39,7 @@ class MaskFormerHead(DenseSetHead, ToolboxMaskFormerHead):
 
     Args:
         *args: What mmdet's MaskFormerHead takes.
-        ignore_aware: Whether pixels take no part in matching and losses that are labelled 255 in ``gt_sem_seg``, lie in
+        ignore_aware: Whether pixels are ignored in matching and losses that are labelled 255 in ``gt_sem_seg``, lie in
             a mask of ``ignored_instances`` (crowds), or in the padding.
         **kwargs: What mmdet's MaskFormerHead takes, configs as plain dicts too. ``train_cfg`` holds ``assigner``, for
             speed ``mmplugins.BatchHungarianAssigner`` with our costs, and ``sampler``.
@@ -52,7 +47,8 @@ class MaskFormerHead(DenseSetHead, ToolboxMaskFormerHead):
     Shape:
         - x: features (B, C, h, w), one for each of ``in_channels``.
         - Returns what mmdet's head returns: class logits (L, B, Q, C+1) and mask logits (L, B, Q, h, w); the losses
-          ``loss_cls``, ``loss_mask``, ``loss_dice``, and ``d{i}.loss_*`` of the layers before the last.
+          ``loss_cls``, ``loss_mask``, ``loss_dice``, and ``d{i}.loss_*`` of the layers before the last; and
+          ``class_error`` in percent, for the log.
 
     Raises:
         ValueError: ``class_weight`` does not fit; in ``loss``: a label is out of range, or masks have not the size of

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmplugins.functional.checks.labels import (
     NOTHING,
+    check_floating,
     check_label_range,
     check_label_shape,
     check_weight_shape,
@@ -163,12 +164,6 @@ class BaseLabelLoss(BaseLoss):
                 f'class_weight has {len(self.class_weight)} entries, but the logits have {pred.shape[1]} classes'
             )
         return label, ignore_index, class_weight_of(self.class_weight.to(pred.dtype), label, ignore_index)
-
-
-def check_floating(name: str, value: Tensor) -> None:
-    """Raises TypeError if a tensor is not floating."""
-    if not torch.is_floating_point(value):
-        raise TypeError(f'{name} must be floating-point logits, got {value.dtype}; pass what the head computed')
 
 
 def class_weight_tensor(class_weight: Sequence[float] | str | None) -> Tensor | None:

@@ -6,14 +6,14 @@ one batch of operations; the error of an invalid target names its image; weights
 cardinality errors are logged for the last layer only.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from mmengine.dist import all_reduce, get_world_size
 from torch import Tensor, nn
 
 from mmplugins.functional.checks.sets import Objects, check_objects, check_outputs, join_objects, valid_maps
 from mmplugins.functional.device import DeferredReads
+from mmplugins.functional.masks.inputs import MaskInputs
 from mmplugins.functional.sets.losses import (
     box_losses,
     cardinality_error,
@@ -22,10 +22,12 @@ from mmplugins.functional.sets.losses import (
     matched_classes,
     name_by_layer,
 )
-from mmplugins.functional.sets.pairs import Matches, Pairs, pack_matches
+from mmplugins.functional.sets.pairs import IndexPairs, MatchedPairs, pack_pairs
 from mmplugins.registry import MODELS, TASK_UTILS
 
+from .averages import ReleasedAverages
 from .set_matching import match_all
+from .toolbox import call_labels, class_weights
 
 LOSSES = ('labels', 'boxes', 'cardinality', 'masks')
 LOSS_WEIGHTS = {'loss_cls': 1.0, 'loss_bbox': 5.0, 'loss_iou': 2.0, 'loss_mask': 1.0, 'loss_dice': 1.0}
@@ -39,8 +41,9 @@ class SetCriterion(nn.Module):
     2. 'labels': cross entropy of every query, of class no-object where it has no pair, with no-object weighted by
        ``eos_coef``; divided by the sum of the weights. Also ``class_error``, for the log.
     3. 'boxes': L1 of cx,cy,w,h and 1 - GIoU of the pairs, divided by the number of objects.
-    4. 'masks': what ``mask_loss`` gives for the pairs, divided by the number of objects.
-    5. 'cardinality': ``cardinality_error``, for the log: how many predictions are not no-object, against the truth.
+    4. 'masks': what ``mask_loss`` returns for the pairs, divided by the number of objects.
+    5. 'cardinality': ``cardinality_error``, for the log: by how much the number of queries that are not no-object
+       differs from the number of objects.
 
     The number of objects is the mean over all ranks, at least 1. A step waits for the device once, for the matching.
     Without any object every loss is finite and attached to its predictions, so that no rank waits for another.
@@ -54,16 +57,22 @@ class SetCriterion(nn.Module):
         loss_weights: Weights by name; those left out have DETR's: ``loss_cls`` 1, ``loss_bbox`` 5, ``loss_iou`` 2,
             ``loss_mask`` 1, ``loss_dice`` 1.
         mask_loss: A ``PointSampledMaskLoss``, ``DenseMaskLoss`` or the like, or its config; with 'masks' only.
-        mask_layers: Layers with a mask loss: 'all', whose masks also take part in the matching, or 'last'.
+        mask_layers: Layers with a mask loss: 'all', whose masks are also compared in the matching, or 'last'.
+        class_weight: Weight of each class, no-object last, C+1 numbers; None: 1, and ``eos_coef``.
+        loss_cls: A registered loss's config, or a callable, instead of the cross entropy; called for each layer as
+            mmdet's mask heads do, with logits (B * Q, C+1), classes, weights of 1 and the sum of the class weights.
+        averages: What the losses are divided by, instead of what steps 2 to 4 say; see ``averages.py``.
 
     Shape:
         - outputs: dict of ``logits`` (L, B, Q, C+1); ``boxes`` (L, B, Q, 4), cx,cy,w,h in units of the image, 0 to 1;
           ``masks`` logits (L, B, Q, h, w), a list of L tensors (B, Q, h, w), or (B, Q, h, w) of the last layer. Any
           floating dtype; computed in float32 (float64 for float64).
         - targets: for each of the B images a dict of ``labels`` (G,), integers in 0..C-1; ``boxes`` (G, 4), cx,cy,w,h
-          in units of the image; ``masks`` (G, H, W), bool, uint8 or float; and, if pixels are to take no part,
-          ``valid`` (H, W), bool, False there. Boxes may have the size 0.
+          in units of the image; ``masks`` (G, H, W), bool, uint8 or float; and, if there are ignored pixels, ``valid``
+          (H, W), bool, False there. Boxes may have the size 0.
         - img_metas: for each image a dict; ``img_path`` is named in errors.
+        - box_units: for each image (4,), width, height, width, height in the unit in which the costs see boxes; None:
+          an image is 1 wide and high.
         - match_coords: (L, B, P, 2), x,y in 0 to 1, where masks are compared in the matching.
         - loss_coords: list of L, each (M, P, 2), where masks are compared in the loss; the M pairs of a layer go
           image by image, queries ascending.
@@ -95,6 +104,9 @@ class SetCriterion(nn.Module):
         loss_weights: Mapping[str, float] | None = None,
         mask_loss: dict | nn.Module | None = None,
         mask_layers: str = 'all',
+        class_weight: Sequence[float] | Tensor | None = None,
+        loss_cls: dict | Callable[..., Tensor] | None = None,
+        averages: ReleasedAverages | None = None,
     ) -> None:
         super().__init__()
         _check_settings(num_classes, losses, eos_coef, loss_weights or {}, mask_loss, mask_layers)
@@ -105,9 +117,10 @@ class SetCriterion(nn.Module):
         self.mask_layers = mask_layers
         self.assigner = TASK_UTILS.build(assigner) if isinstance(assigner, dict) else assigner
         self.mask_loss = MODELS.build(mask_loss) if isinstance(mask_loss, dict) else mask_loss
-        weight = torch.ones(num_classes + 1)
-        weight[-1] = eos_coef
-        self.register_buffer('class_weight', weight, persistent=False)
+        self.loss_cls = MODELS.build(loss_cls) if isinstance(loss_cls, dict) else loss_cls
+        self.averages = averages or ReleasedAverages()
+        weights = [1.0] * num_classes + [eos_coef] if class_weight is None else class_weight
+        self.register_buffer('class_weight', class_weights(weights, num_classes), persistent=False)
         self._reads = DeferredReads()
 
     def forward(
@@ -117,6 +130,7 @@ class SetCriterion(nn.Module):
         img_metas: Sequence[Mapping] | None = None,
         match_coords: Tensor | None = None,
         loss_coords: Sequence[Tensor] | None = None,
+        box_units: Sequence[Tensor] | Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Computes the losses; see the class for shapes, steps and errors."""
         needed = [key for key in ('boxes', 'masks') if key in self.losses]
@@ -127,133 +141,87 @@ class SetCriterion(nn.Module):
         if len(metas) != len(targets):
             raise ValueError(f'expected one dict for each of {len(targets)} images in img_metas, got {len(metas)}')
         names = [meta.get('img_path') or f'image {index} of the batch' for index, meta in enumerate(metas)]
-        with torch.autocast(outputs['logits'].device.type, enabled=False):
-            objects = join_objects(targets, ['labels', *needed], outputs['logits'], names)
+        logits = outputs['logits']
+        with torch.autocast(logits.device.type, enabled=False):
+            objects = join_objects(targets, ['labels', *needed], logits, names)
             self._reads.poll()
             objects = check_objects(objects, self.num_classes, names, self._reads)
-            pairs = self.match(outputs, targets, objects, metas, match_coords)  # step 1
+            masks = self._mask_inputs(outputs['masks'], targets) if 'masks' in self.losses else None
+            pairs = self.match(outputs, objects, metas, masks, match_coords, box_units)  # step 1
             self._reads.poll()  # the matching has waited for the device: what is wrong with this batch is known
-            return self._losses(outputs, targets, objects, pairs, loss_coords)
+            pairs = pack_pairs(pairs, logits.shape[2], objects.counts, logits.device)
+            return self._losses(outputs, objects, pairs, masks, loss_coords)
+
+    def _mask_inputs(self, logits: Tensor | Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]) -> MaskInputs:
+        """Checks the masks of the layers that have a mask loss."""
+        if self.mask_layers == 'last' and len(logits) > 1:  # of one layer not: a slice's gradient is of the whole
+            logits = logits[-1:]
+        return self.mask_loss.inputs(logits, [target['masks'] for target in targets], valid_maps(targets))
 
     @torch.no_grad()
     def match(
         self,
         outputs: Mapping[str, Tensor],
-        targets: Sequence[Mapping[str, Tensor]],
         objects: Objects,
         img_metas: Sequence[Mapping],
+        masks: MaskInputs | None = None,
         match_coords: Tensor | None = None,
-    ) -> Pairs:
+        box_units: Sequence[Tensor] | Tensor | None = None,
+    ) -> IndexPairs:
         """Pairs queries and objects.
 
         Args:
             outputs: As in ``forward``, in the precision of the losses.
-            targets: As in ``forward``.
-            objects: The same, joined and checked.
+            objects: The targets, joined and checked.
             img_metas: A dict for each image.
+            masks: Logits and masks, checked.
             match_coords: As in ``forward``.
+            box_units: As in ``forward``.
 
         Returns:
             [layer][image] -> (query, object), int64 on the CPU, ascending in the query.
         """
-        masks = None
-        if self.mask_loss is not None and self.mask_layers == 'all':
-            truth = [target['masks'] for target in targets]
-            masks = self.mask_loss.match_inputs(outputs['masks'], truth, match_coords, valid_maps(targets))
-        units = self.cost_units(img_metas)
+        compared = None
+        if masks is not None and self.mask_layers == 'all':
+            compared = self.mask_loss.match_inputs(masks, match_coords)
         logits, boxes = outputs['logits'].detach(), outputs.get('boxes')
-        return match_all(self.assigner, logits, boxes, objects, img_metas, units, masks)
-
-    def cost_units(self, img_metas: Sequence[Mapping]) -> Sequence[Tensor] | None:
-        """Gives the size of each image in the unit in which the costs see boxes.
-
-        Args:
-            img_metas: A dict for each image.
-
-        Returns:
-            For each image (4,), width, height, width, height; None: an image is 1 wide and high, and so is the
-            ``img_shape`` that the costs see.
-        """
-        return None
-
-    def label_avg_factor(self, num_pairs: Tensor | int, num_predictions: int) -> Tensor | float | None:
-        """Gives what a layer's cross entropy is divided by; None: the sum of the weights, as released.
-
-        Args:
-            num_pairs: Number of matched pairs of a layer, on this rank.
-            num_predictions: Number of predictions of a layer, on this rank.
-        """
-        return None
-
-    def object_count(self, num_objects: Tensor | int, num_pairs: Tensor | int, num_empty: int) -> Tensor | int:
-        """Gives this rank's share of what the box and mask losses are divided by: the number of objects, as released.
-
-        Args:
-            num_objects: Number of objects.
-            num_pairs: Number of matched pairs of a layer; smaller where objects outnumber queries.
-            num_empty: Number of images without objects.
-        """
-        return num_objects
-
-    def label_loss(self, logits: Tensor, classes: Tensor, avg_factor: Tensor | float | None) -> Tensor:
-        """Computes the classification loss of each layer, (L,); takes what ``classification_loss`` takes."""
-        return classification_loss(logits, classes, self.class_weight.to(logits.dtype), avg_factor)
+        return match_all(self.assigner, logits, boxes, objects, img_metas, box_units, compared)
 
     def _losses(
         self,
         outputs: Mapping[str, Tensor],
-        targets: Sequence[Mapping[str, Tensor]],
         objects: Objects,
-        pairs: Pairs,
+        pairs: MatchedPairs,
+        masks: MaskInputs | None,
         loss_coords: Sequence[Tensor] | None,
     ) -> dict[str, Tensor]:
-        """Computes steps 2 to 5 for matched pairs; takes what ``match`` takes and returns."""
+        """Computes steps 2 to 5 for matched pairs."""
         logits = outputs['logits']
-        layers, _, queries = logits.shape[:3]
-        numbers = [*objects.counts, sum(objects.counts), sum(len(query) for query, _ in pairs[-1])]
-        matches = pack_matches(pairs, queries, objects.counts, logits.device, numbers)
-        label_factor, object_factor = self._avg_factors(matches, objects.counts, logits[0, ..., 0].numel())
+        label_factor, object_factor = self.averages.factors(pairs, objects.counts, logits[0, ..., 0].numel())
         found, log = {}, {}
-
         if 'labels' in self.losses or 'cardinality' in self.losses:
             predicted = logits[-1].detach().argmax(-1)  # (B, Q)
         if 'labels' in self.losses:  # step 2
-            classes = matched_classes(objects.labels, matches, logits.shape[:3], self.num_classes)
-            found['loss_cls'] = self.label_loss(logits, classes, label_factor)
-            log['class_error'] = class_error(predicted, classes[-1], self.num_classes, matches.per_layer[-1])
+            classes = matched_classes(objects.labels, pairs, logits.shape[:3], self.num_classes)
+            weight = self.class_weight.to(logits.dtype)
+            if self.loss_cls is None:
+                found['loss_cls'] = classification_loss(logits, classes, weight, label_factor)
+            else:
+                found['loss_cls'] = call_labels(self.loss_cls, logits, classes, weight)
+            log['class_error'] = class_error(predicted, classes[-1], self.num_classes, pairs.per_layer[-1])
         if 'boxes' in self.losses:  # step 3
-            found['loss_bbox'], found['loss_iou'] = box_losses(outputs['boxes'], objects.boxes, matches, object_factor)
+            found['loss_bbox'], found['loss_iou'] = box_losses(outputs['boxes'], objects.boxes, pairs, object_factor)
         if 'masks' in self.losses:  # step 4
-            first = layers - 1 if self.mask_layers == 'last' else 0
-            masks = outputs['masks']
-            if len(masks) > layers - first:  # of a tensor, a slice has a gradient of all layers: not if all are wanted
-                masks = masks[first - layers :]
-            found |= self.mask_loss.layer_losses(
-                masks,
-                [target['masks'] for target in targets],
-                matches.by_image()[first:],
-                object_factor,
-                None if loss_coords is None else loss_coords[first - layers :],
-                valid_maps(targets),
-            )
+            if self.mask_layers == 'last':
+                loss_coords = None if loss_coords is None else loss_coords[-1:]
+                pairs_with_masks = pairs.last_layer()
+            else:
+                pairs_with_masks = pairs
+            found |= self.mask_loss.layer_losses(masks, pairs_with_masks, object_factor, loss_coords)
         if 'cardinality' in self.losses:  # step 5
-            log['cardinality_error'] = cardinality_error(predicted, matches.numbers[:-2], self.num_classes)
+            log['cardinality_error'] = cardinality_error(predicted, pairs.num_objects, self.num_classes)
         found = {name: self.loss_weights.get(name, 1.0) * value for name, value in found.items()}
-        return {**name_by_layer(found, layers), **log}
-
-    def _avg_factors(
-        self, matches: Matches, num_objects: Sequence[int], num_predictions: int
-    ) -> tuple[Tensor | float | None, Tensor | float]:
-        """Gives what the cross entropy and what the other losses are divided by; without waiting for the device."""
-        num_empty = num_objects.count(0)
-        num_objects, num_pairs = sum(num_objects), matches.per_layer[-1]
-        if get_world_size() == 1:
-            count = self.object_count(num_objects, num_pairs, num_empty)
-            return self.label_avg_factor(num_pairs, num_predictions), max(count, 1)
-        num_objects, num_pairs = matches.numbers[-2:].unbind()
-        count = self.object_count(num_objects, num_pairs, num_empty).float()
-        all_reduce(count, 'mean')
-        return self.label_avg_factor(num_pairs, num_predictions), count.clamp(min=1)
+        return {**name_by_layer(found, len(logits)), **log}
 
     def train(self, mode: bool = True) -> 'SetCriterion':
         """Sets the mode; before an evaluation, raises what checks on the device have found so far."""

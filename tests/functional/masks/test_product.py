@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from mmplugins.functional.masks.product import mask_product, takes_rows
+from mmplugins.functional.masks import product as product_module
+from mmplugins.functional.masks.product import mask_product
 from mmplugins.functional.masks.sampled_logits import sample_logits
 from mmplugins.testing import assert_relative
 
@@ -27,14 +28,6 @@ def at_points(logits, number=20, rows=ROWS):
     return sample_logits(logits, points.to(logits.device).to(torch.promote_types(logits.dtype, torch.float32)), rows)
 
 
-def layouts_of(node, call):
-    """Layouts of the gradients that arrive at a node of the graph."""
-    seen = []
-    node.register_prehook(lambda grads: seen.extend(grad.layout for grad in grads))
-    call()
-    return seen
-
-
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 def test_values_are_the_einsums(dtype):
     embed, features = scene(dtype, size=(40, 33), channels=32)
@@ -45,31 +38,38 @@ def test_values_are_the_einsums(dtype):
         assert mask_product(embed, features).grad_fn is None
 
 
+@pytest.fixture
+def row_calls(monkeypatch):
+    """Calls of the backward pass that works on some rows only."""
+    calls, original = [], product_module._rows_backward
+    monkeypatch.setattr(product_module, '_rows_backward', lambda *args: calls.append(args[3]) or original(*args))
+    return calls
+
+
 @pytest.mark.parametrize('rows', [ROWS, (torch.tensor([2, 0, 2, 0]),) * 2, (torch.zeros(0, dtype=torch.int64),) * 2])
-def test_a_sparse_gradient_gives_what_a_dense_one_does(rows):
+@pytest.mark.usefixtures('each_path')
+def test_known_rows_give_the_gradients_of_the_einsum(rows, row_calls, each_path):
     """Of ordered rows, of others that occur twice, of none."""
     inputs = scene()
     weight = torch.randn(len(rows[0]), 20)
     found = []
     for product in (mask_product, plain):
-        logits = product(*inputs)
-        value = at_points(logits, rows=rows)
-        layouts = layouts_of(logits.grad_fn, lambda value=value: found.append(
-            torch.autograd.grad((value * weight).sum(), inputs)
-        ))  # fmt: skip
-        assert layouts == [torch.sparse_coo if product is mask_product else torch.strided]
-    for sparse, dense in zip(*found, strict=True):
-        assert (float(dense.abs().max()) > 0) == (len(rows[0]) > 0)
-        assert_relative(sparse, dense, 1e-6)
+        value = at_points(product(*inputs), rows=rows)
+        found.append(torch.autograd.grad((value * weight).sum(), inputs))
+    assert len(row_calls) == (each_path == 'cpu')
+    for ours, theirs in zip(*found, strict=True):
+        assert (float(theirs.abs().max()) > 0) == (len(rows[0]) > 0)
+        assert_relative(ours, theirs, 1e-6)
 
 
-def test_gradients_of_both_kinds_add_up():
+def test_where_others_contribute_all_rows_count(row_calls):
     inputs = scene()
     found = []
     for product in (mask_product, plain):
         logits = product(*inputs)
         total = at_points(logits).square().sum() + at_points(logits, 9).sum() + logits.sigmoid().sum()
         found.append(torch.autograd.grad(total, inputs))
+    assert row_calls == []
     for ours, theirs in zip(*found, strict=True):
         assert_relative(ours, theirs, 1e-6)
 
@@ -99,18 +99,36 @@ def test_one_input_without_a_gradient(trained):
     assert_relative(ours, theirs, 1e-6)
 
 
-def test_whoever_looks_at_the_gradient_gets_a_dense_one():
-    embed, features = scene()
-    assert takes_rows(mask_product(embed, features))
-    assert not takes_rows(plain(embed, features))
-    assert not takes_rows(embed)
-    assert not takes_rows(mask_product(embed, features)[None])
-    kept, hooked, seen = mask_product(embed, features), mask_product(embed, features), []
+def test_whoever_asks_for_the_gradient_of_the_logits_gets_a_dense_one():
+    """By autograd.grad, retain_grad or a hook; the gradients of the inputs stay what they are."""
+    embed, features = inputs = scene()
+    expected = torch.autograd.grad(at_points(plain(embed, features)).sum(), inputs)
+    asked, kept, hooked, seen = *(mask_product(embed, features) for _ in range(3)), []
+    (alone,) = torch.autograd.grad(at_points(asked).sum(), asked, retain_graph=True)
+    together = torch.autograd.grad(at_points(asked).sum(), [asked, *inputs])
     kept.retain_grad()
     hooked.register_hook(seen.append)
     (at_points(kept) + at_points(hooked)).sum().backward()
-    assert kept.grad.layout == seen[0].layout == torch.strided
-    assert torch.equal(kept.grad, seen[0])
+    for grad in (alone, together[0], kept.grad, seen[0]):
+        assert grad.layout == torch.strided
+        assert torch.equal(grad, alone)
+        assert grad[1].abs().sum() == 0
+        assert grad[0, 1].abs().sum() > 0
+    for ours, theirs in zip(together[1:], expected, strict=True):
+        assert_relative(ours, theirs, 1e-6)
+    assert_relative(embed.grad, 2 * expected[0], 1e-6)
+
+
+def test_a_hook_that_changes_the_gradient_is_obeyed(row_calls):
+    embed, features = inputs = scene()
+    logits = mask_product(embed, features)
+    logits.register_hook(lambda grad: grad + 1)
+    found = torch.autograd.grad(at_points(logits).sum(), inputs)
+    twin = plain(embed, features)
+    expected = torch.autograd.grad(at_points(twin).sum() + twin.sum(), inputs)
+    assert row_calls == []
+    for ours, theirs in zip(found, expected, strict=True):
+        assert_relative(ours, theirs, 1e-6)
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])

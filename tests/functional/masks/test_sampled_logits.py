@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from mmplugins.functional.masks.cpu import sort_points
 from mmplugins.functional.masks.sampled_logits import (
     draw_points,
     sample_into,
     sample_logits,
-    sort_points,
     uncertain_points,
 )
 from mmplugins.hosts import problem_with
@@ -163,9 +163,9 @@ class TestUncertainPoints:
     def test_what_takes_no_part_comes_last(self):
         maps, _ = scene(height=30, width=30)
         left = lambda points: points[..., 0] < 0.5  # noqa: E731
-        points, _ = uncertain_points(maps, 400, takes_part=left)
+        points, _ = uncertain_points(maps, 400, valid_points=left)
         assert left(points[:, :300]).all()
-        few, _ = uncertain_points(maps, 400, takes_part=lambda points: points[..., 0] < 0.1)
+        few, _ = uncertain_points(maps, 400, valid_points=lambda points: points[..., 0] < 0.1)
         inside = (few[:, :300, 0] < 0.1).sum(1)  # about 120 of the 1200 drawn, all of them chosen
         assert ((inside > 70) & (inside < 180)).all()
 

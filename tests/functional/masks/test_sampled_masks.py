@@ -4,8 +4,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmplugins.functional.masks import sampled_masks
-from mmplugins.functional.masks.sampled_masks import mask_sampler, pack, sample_masks
+from mmplugins.functional.device import plain_path
+from mmplugins.functional.masks import cpu
+from mmplugins.functional.masks.cpu import PackedMasks, pack
+from mmplugins.functional.masks.sampled_masks import mask_sampler, sample_masks
 
 DTYPES = [torch.bool, torch.uint8, torch.int64, torch.float32, torch.float64]
 SIZE = st.integers(1, 70)
@@ -52,24 +54,31 @@ def test_equals_grid_sample(height, width, number, dtype, seed):
     torch.testing.assert_close(shared, reference(masks, points[:1].expand(number, -1, -1)), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize('packs', [True, False])
 @pytest.mark.parametrize('size', [(1, 1), (1000, 1333), (37, 3)])
-def test_packed_or_not_equals_grid_sample(size, packs):
+def test_packed_masks_equal_grid_sample(size):
     masks, points = scene(1, 1, *size, 5000)
-    sampler = sampled_masks._PackedMasks(masks, 10**9 if packs else 0)
-    assert sampler.packs == packs
-    torch.testing.assert_close(sampler.sample(0, points[0]), reference(masks, points)[0], rtol=0, atol=1e-6)
+    packed = PackedMasks(masks)
+    torch.testing.assert_close(packed.sample_rows(points), reference(masks, points), rtol=0, atol=1e-6)
+    torch.testing.assert_close(packed.sample_shared(points[0]), reference(masks, points), rtol=0, atol=1e-6)
+
+
+def test_packing_is_worth_it_for_many_points():
+    masks = torch.zeros(2, 1000, 1000, dtype=torch.bool)
+    assert PackedMasks.serves(masks, 12544)
+    assert not PackedMasks.serves(masks, 100)
+    assert not PackedMasks.serves(masks.float(), 12544)
+    with plain_path():
+        assert not PackedMasks.serves(masks, 12544)
 
 
 @pytest.mark.parametrize('dtype', DTYPES)
-def test_the_way_of_other_devices_equals_grid_sample(monkeypatch, dtype):
-    """Away from the CPU the four pixels around a point are gathered; here on the CPU too."""
+def test_the_plain_path_equals_grid_sample(dtype):
     masks, points = scene(7, 3, 30, 20, 500)
-    monkeypatch.setattr(sampled_masks, '_bits_will_do', lambda masks: False)
     index = torch.tensor([2, 0, 0])
-    values = sample_masks(masks.to(dtype), points, index)
+    with plain_path():
+        values = sample_masks(masks.to(dtype), points, index)
+        shared = sample_masks(masks.to(dtype), points[0])
     torch.testing.assert_close(values, reference(masks[index], points), rtol=0, atol=1e-6)
-    shared = sample_masks(masks.to(dtype), points[0])
     torch.testing.assert_close(shared, reference(masks, points[:1].expand(3, -1, -1)), rtol=0, atol=1e-6)
 
 
@@ -101,9 +110,10 @@ def test_small_masks_are_worked_on_together(monkeypatch):
     points[:, 100:200] = 1 - 0.01 * points[:, 100:200]
     index = torch.tensor([2, 0, 1])
     together = mask_sampler(masks, 500)
-    monkeypatch.setattr(sampled_masks, '_SMALL', 0)
+    monkeypatch.setattr(cpu, '_SMALL', 0)
     alone = mask_sampler(masks, 500)
-    assert together.__name__ != alone.__name__
+    assert together.__self__._all is not None
+    assert alone.__self__._all is None
     assert torch.equal(together(points, index), alone(points, index))
     torch.testing.assert_close(together(points, index), reference(masks[index], points), rtol=0, atol=1e-6)
 
@@ -111,8 +121,8 @@ def test_small_masks_are_worked_on_together(monkeypatch):
 def test_many_points_are_worked_on_in_chunks(monkeypatch):
     masks, points = scene(3, 2, 30, 20, 500)
     expected = sample_masks(masks, points)
-    monkeypatch.setattr(sampled_masks, '_CHUNK', 64)
-    monkeypatch.setattr(sampled_masks, '_SMALL', 0)
+    monkeypatch.setattr(cpu, '_POINTS', 64)
+    monkeypatch.setattr(cpu, '_SMALL', 0)
     assert torch.equal(sample_masks(masks, points), expected)
 
 

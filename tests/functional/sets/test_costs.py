@@ -72,7 +72,7 @@ def test_numbers_of_points_must_agree(cost):
 @pytest.mark.parametrize('cost', [classification_cost, focal_label_cost])
 @pytest.mark.parametrize('labels', [torch.zeros(2, 1, dtype=torch.long), torch.zeros(3)])
 def test_labels_must_be_a_list_of_integers(cost, labels):
-    with pytest.raises(ValueError, match=r'expected integer labels \(G,\), got .*; give one class a ground truth'):
+    with pytest.raises(ValueError, match=r'expected integer labels \(G,\), got .*; give each object one class'):
         cost(torch.zeros(5, 4), labels)
 
 

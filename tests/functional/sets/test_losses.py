@@ -10,7 +10,7 @@ from mmplugins.functional.sets.losses import (
     matched_classes,
     name_by_layer,
 )
-from mmplugins.functional.sets.pairs import pack_matches
+from mmplugins.functional.sets.pairs import pack_pairs
 
 CPU = torch.device('cpu')
 
@@ -20,7 +20,7 @@ def pair(query: list[int], index: list[int]) -> tuple[torch.Tensor, torch.Tensor
 
 
 # One layer, two images of two queries and one object each.
-ONE = pack_matches([[pair([1], [0]), pair([0], [0])]], 2, [1, 1], CPU)
+ONE = pack_pairs([[pair([1], [0]), pair([0], [0])]], 2, [1, 1], CPU)
 
 
 def test_matched_classes():
@@ -70,9 +70,9 @@ def test_boxes_by_hand():
 
 
 def test_layers_of_different_numbers_of_pairs():
-    matches = pack_matches([[pair([0, 1], [1, 0])], [pair([], [])], [pair([1], [1])]], 2, [2], CPU)
+    pairs = pack_pairs([[pair([0, 1], [1, 0])], [pair([], [])], [pair([1], [1])]], 2, [2], CPU)
     boxes = torch.rand(3, 1, 2, 4, generator=torch.Generator().manual_seed(0))
-    distance, overlap = box_losses(boxes, boxes[0, 0], matches, 1)
+    distance, overlap = box_losses(boxes, boxes[0, 0], pairs, 1)
     expected = (boxes[0, 0] - boxes[0, 0].flip(0)).abs().sum()
     torch.testing.assert_close(
         distance, torch.stack((expected, torch.tensor(0.0), (boxes[2, 0, 1] - boxes[0, 0, 1]).abs().sum()))
@@ -81,9 +81,9 @@ def test_layers_of_different_numbers_of_pairs():
 
 
 def test_no_pairs_is_zero_and_attached():
-    matches = pack_matches([[pair([], [])]] * 2, 3, [0], CPU)
+    pairs = pack_pairs([[pair([], [])]] * 2, 3, [0], CPU)
     boxes = torch.rand(2, 1, 3, 4, requires_grad=True)
-    distance, overlap = box_losses(boxes, torch.zeros(0, 4), matches, 1)
+    distance, overlap = box_losses(boxes, torch.zeros(0, 4), pairs, 1)
     assert distance.tolist() == overlap.tolist() == [0, 0]
     (distance + overlap).sum().backward()
     assert torch.equal(boxes.grad, torch.zeros_like(boxes))
@@ -112,13 +112,13 @@ def test_names_are_the_toolbox_s():
 @pytest.mark.parametrize('name', ['labels', 'boxes'])
 def test_gradcheck(name):
     generator = torch.Generator().manual_seed(0)
-    matches = pack_matches([[pair([0, 1], [1, 0])], [pair([2], [1])]], 3, [2], CPU)
+    pairs = pack_pairs([[pair([0, 1], [1, 0])], [pair([2], [1])]], 3, [2], CPU)
     if name == 'labels':
-        classes = matched_classes(torch.tensor([2, 0]), matches, (2, 1, 3), 3)
+        classes = matched_classes(torch.tensor([2, 0]), pairs, (2, 1, 3), 3)
         weight = torch.tensor([1, 1, 1, 0.1], dtype=torch.float64)
         logits = torch.randn(2, 1, 3, 4, generator=generator, dtype=torch.float64, requires_grad=True)
         assert torch.autograd.gradcheck(lambda x: classification_loss(x, classes, weight), logits)
     else:
         boxes = torch.rand(2, 1, 3, 4, generator=generator, dtype=torch.float64, requires_grad=True)
         target = torch.rand(2, 4, generator=generator, dtype=torch.float64)
-        assert torch.autograd.gradcheck(lambda x: box_losses(x, target, matches, 3.0), boxes)
+        assert torch.autograd.gradcheck(lambda x: box_losses(x, target, pairs, 3.0), boxes)

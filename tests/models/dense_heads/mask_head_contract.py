@@ -62,7 +62,8 @@ class MaskHeadContract:
     def losses(self, head, outputs, samples, **options):
         """Losses of given predictions, with the same random points each time."""
         torch.manual_seed(0)
-        return head.loss_by_feat(*outputs, self.targets(head, samples), [one.metainfo for one in samples], **options)
+        losses = head.loss_by_feat(*outputs, self.targets(head, samples), [one.metainfo for one in samples], **options)
+        return {name: value for name, value in losses.items() if 'loss' in name}
 
     def predicted(self, head, outputs):
         """Makes a head predict what is given, in the form in which it does."""
@@ -75,13 +76,14 @@ class MaskHeadContract:
     def test_losses_have_the_names_of_the_toolbox(self):
         samples = [sample(3), sample(2, seed=1)]
         losses = self.head().loss(features(), samples)
-        assert list(losses) == list(self.head(ours=False).loss(features(), samples))
+        assert list(losses) == [*self.head(ours=False).loss(features(), samples), 'class_error']
         assert all(torch.isfinite(value) for value in losses.values())
 
     def test_gradients_reach_the_parameters_that_they_reach_in_the_toolbox(self):
         without = []
         for head in (self.head(), self.head(ours=False)):
-            sum(head.loss(features(), [sample(3), sample(2, seed=1)]).values()).sum().backward()
+            losses = head.loss(features(), [sample(3), sample(2, seed=1)])
+            sum(value for name, value in losses.items() if 'loss' in name).sum().backward()
             without.append([name for name, parameter in head.named_parameters() if parameter.grad is None])
         assert without[0] == without[1]
 
@@ -169,6 +171,18 @@ class MaskHeadContract:
         [target] = head.preprocess_gt([InstanceData(labels=torch.arange(2), masks=form)], [None])
         assert 900 < target.masks[0].sum() < 1000
 
+    def test_class_error_is_logged(self):
+        """Percent of the matched queries of the last layer whose best class is wrong: all, then none."""
+        logits, masks = predictions(batch=1)
+        one = sample(3, num_stuff=0)
+        with torch.no_grad():
+            for label, expected in ((5, 100.0), (None, 0.0)):
+                one.gt_instances.labels[:] = 2
+                logits[-1] = 0
+                logits[-1, ..., 2 if label is None else label] = 9
+                losses = self.head().loss_by_feat(logits, masks, self.targets(self.head(), [one]), [one.metainfo])
+                assert float(losses['class_error']) == expected
+
     # identities
 
     def test_layers_in_a_list_or_stacked(self):
@@ -252,7 +266,7 @@ class MaskHeadContract:
 
     def test_a_users_sampler_takes_the_toolboxes_way(self):
         head = self.head(train=dict(sampler=dict(type='mmdet.UserSampler')), ignore_aware=True)
-        assert 'its sampler is UserSampler' in head._why_not_at_once()
+        assert 'its sampler is UserSampler' in head.why_toolbox()
         losses = head.loss(features(), [sample(3), sample(2, seed=1)])
         assert all(torch.isfinite(value).all() for value in losses.values())
 
@@ -288,7 +302,7 @@ class MaskHeadContract:
     def test_what_takes_no_part(self):
         head, samples, expected, _ = self.crowded()
         found = []
-        head.loss_by_feat = lambda *args, valid: found.extend(valid)
+        head.loss_by_feat = lambda scores, masks, targets, metas: found.extend(one['valid'] for one in targets)
         self.predicted(head, predictions()).loss(features(), samples)
         assert torch.equal(torch.stack(found), expected)
 

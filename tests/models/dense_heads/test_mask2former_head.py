@@ -3,6 +3,7 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
+from mmplugins.functional.masks import product
 from mmplugins.testing import assert_relative, load_golden
 from tests.locations import golden_files
 
@@ -92,7 +93,7 @@ class TestMask2FormerHead(MaskHeadContract):
             for seed in range(60):
                 torch.manual_seed(seed)
                 losses = head.loss_by_feat(*outputs, targets, [one.metainfo for one in samples])
-                values.append([float(losses[name].detach()) for name in losses])
+                values.append([float(value.detach()) for name, value in losses.items() if 'loss' in name])
             found.append(np.array(values))
         ours, theirs = found
         error = np.sqrt((ours.var(0) + theirs.var(0)) / len(ours))
@@ -107,25 +108,27 @@ class TestMask2FormerHead(MaskHeadContract):
         assert settings == (10, 2.0, 0.5)
         head.loss(features(), [sample(3), sample(2, seed=1)])
 
-    def test_only_matched_rows_have_a_gradient_to_multiply(self):
-        """A sparse one arrives at the mask logits; a subclass that predicts them by itself gets a dense one."""
+    def test_only_matched_rows_are_multiplied(self, monkeypatch):
+        """A subclass that predicts the mask logits by itself gets the whole gradient."""
 
         class Subclass(type(self.head())):
             def _forward_head(self, *args):
                 scores, masks, hidden = super()._forward_head(*args)
                 return scores, masks * 1, hidden
 
-        samples, found = [sample(3), sample(2, seed=1)], []
-        for kind, layout in ((type(self.head()), torch.sparse_coo), (Subclass, torch.strided)):
-            head, layouts = self.head(), []
+        samples, found, rows = [sample(3), sample(2, seed=1)], [], []
+        original = product._rows_backward
+        monkeypatch.setattr(product, '_rows_backward', lambda *args: rows.append(len(args[3])) or original(*args))
+        for kind, calls in ((type(self.head()), 3), (Subclass, 0)):
+            head = self.head()
             head.__class__ = kind
             scores, masks = head(features(), samples)
-            for layer in masks:
-                layer.grad_fn.register_prehook(lambda grads, seen=layouts: seen.append(grads[0].layout))
             torch.manual_seed(0)
-            losses = head.loss_by_feat(scores, masks, self.targets(head, samples), [one.metainfo for one in samples])
-            sum(losses.values()).backward()
-            assert layouts == [layout] * 3
+            targets = self.targets(head, samples)
+            losses = head.loss_by_feat(scores, masks, targets, [one.metainfo for one in samples])
+            del rows[:]
+            sum(value for name, value in losses.items() if 'loss' in name).backward()
+            assert rows == [sum(len(one.labels) for one in targets)] * calls
             found.append({name: parameter.grad for name, parameter in head.named_parameters()})
         assert found[0]['mask_embed.4.weight'].abs().sum() > 0
         for name, gradient in found[0].items():

@@ -5,10 +5,24 @@ import copy
 import pytest
 import torch
 
+from mmplugins.functional.sets.pairs import pack_pairs
 from mmplugins.registry import MODELS
 from mmplugins.testing import assert_relative, load_golden
 
 
+def layer_losses(loss, logits, masks, matches, avg_factor, point_coords=None, valid=None, **options):
+    """Losses of pairs given as [layer][image] -> (query, object)."""
+    inputs = loss.inputs(logits, masks, valid)
+    pairs = pack_pairs(matches, inputs.layers[0].shape[1], [len(one) for one in masks], inputs.device)
+    return loss.layer_losses(inputs, pairs, avg_factor, point_coords, **options)
+
+
+def match_inputs(loss, logits, masks, match_coords=None, valid=None, **options):
+    """What a loss's matching compares."""
+    return loss.match_inputs(loss.inputs(logits, masks, valid), match_coords, **options)
+
+
+@pytest.mark.usefixtures('each_path')
 class MaskLossContract:
     """Tests that every mask loss must pass.
 
@@ -78,24 +92,24 @@ class MaskLossContract:
             loss(logits, masks, valid=torch.ones(10, 13, dtype=torch.bool))
         layers, masks, matches, *rest = self.layers()
         with pytest.raises(ValueError, match=r'expected the masks of 2 images, a tensor .* each, got 1'):
-            loss.layer_losses(layers, masks[:1], matches, *rest)
-        with pytest.raises(ValueError, match=r'expected matches \[layer\]\[image\] .* of 3 layers with 2 images each'):
-            loss.layer_losses(layers, masks, matches[:2], *rest)
+            layer_losses(loss, layers, masks[:1], matches, *rest)
+        with pytest.raises(ValueError, match='expected pairs of 3 layers with 2 images each'):
+            layer_losses(loss, layers, masks, matches[:2], *rest)
         with pytest.raises(ValueError, match=r'expected mask logits \(L, B, Q, h, w\), or a list of L tensors'):
-            loss.layer_losses(layers[0], masks, matches, *rest)
+            layer_losses(loss, layers[0], masks, matches, *rest)
         with pytest.raises(ValueError, match='expected valid of 2 images'):
-            loss.layer_losses(layers, masks, matches, *rest, valid=[None])
+            layer_losses(loss, layers, masks, matches, *rest, valid=[None])
         with pytest.raises(TypeError, match=r'masks of image 0 as a tensor .* got list; convert BitmapMasks with'):
-            loss.layer_losses(layers, [[], []], matches, *rest)
+            layer_losses(loss, layers, [[], []], matches, *rest)
 
     def test_masks_of_two_sizes_raise(self):
         layers, masks, matches, *rest = self.layers()
         masks[1] = masks[1][:, :38]
         expected = r'the masks of image 1 are \(38, 52\), .* \(40, 52\) \(height, width\); pad them with zeros'
         with pytest.raises(ValueError, match=expected):
-            self.build().layer_losses(layers, masks, matches, *rest)
+            layer_losses(self.build(), layers, masks, matches, *rest)
         with pytest.raises(ValueError, match=expected):
-            self.build().match_inputs(layers, masks)
+            match_inputs(self.build(), layers, masks)
 
     @pytest.mark.parametrize('values', [(0, 255), (0, 2), (-1, 1)])
     def test_other_values_raise(self, values):
@@ -160,7 +174,7 @@ class MaskLossContract:
             rest[1][1] = torch.zeros(0, 50, 2)
         for kind in (logits, list(logits)):
             leaves = [leaf.requires_grad_() for leaf in ([kind] if kind is logits else kind)]
-            losses = self.build().layer_losses(kind, masks, matches, *rest)
+            losses = layer_losses(self.build(), kind, masks, matches, *rest)
             grads = torch.autograd.grad(sum(value[1] for value in losses.values()), leaves, allow_unused=True)
             assert losses['loss_mask'].shape == (3,)
             assert losses['loss_mask'][1] == losses['loss_dice'][1] == 0
@@ -168,24 +182,24 @@ class MaskLossContract:
 
     def test_images_without_masks_and_queries_to_spare(self):
         logits, masks, matches, *rest = self.layers(images=4)
-        losses = self.build().layer_losses(logits.requires_grad_(), masks, matches, *rest)
+        losses = layer_losses(self.build(), logits.requires_grad_(), masks, matches, *rest)
         (grad,) = torch.autograd.grad(sum(value.sum() for value in losses.values()), logits)
         for layer in range(3):
             for image, (query, _) in enumerate(matches[layer]):
                 touched = grad[layer, image].abs().sum((1, 2)).nonzero().flatten()
                 assert touched.tolist() == query.tolist()
         masks[2] = torch.zeros(0, 1, 1, dtype=torch.bool)  # the size of no masks does not matter
-        again = self.build().layer_losses(logits, masks, matches, *rest)
+        again = layer_losses(self.build(), logits, masks, matches, *rest)
         assert torch.equal(again['loss_dice'], losses['loss_dice'])
 
     def test_a_batch_without_masks(self):
         logits = torch.randn(2, 2, 4, 10, 13, requires_grad=True)
         none = (torch.zeros(0, dtype=torch.int64),) * 2
         masks = [torch.zeros(0, 40, 52, dtype=torch.bool)] * 2
-        losses = self.build().layer_losses(logits, masks, [[none, none]] * 2, 1.0)
+        losses = layer_losses(self.build(), logits, masks, [[none, none]] * 2, 1.0)
         sum(value.sum() for value in losses.values()).backward()
         assert torch.count_nonzero(logits.grad) == 0
-        assert [entry['gt'].numel() for entry in self.build().match_inputs(logits, masks)] == [0, 0]
+        assert [entry['gt'].numel() for entry in match_inputs(self.build(), logits, masks)] == [0, 0]
 
     def test_objects_smaller_than_a_pixel_of_the_logits(self):
         logits, masks = self.example()
@@ -197,7 +211,7 @@ class MaskLossContract:
 
     def test_layers_equal_one_by_one(self):
         logits, masks, matches, factor, *coords = self.layers()
-        together = self.build().layer_losses(logits.requires_grad_(), masks, matches, factor, *coords)
+        together = layer_losses(self.build(), logits.requires_grad_(), masks, matches, factor, *coords)
         total = 0
         for layer, pairs in enumerate(matches):
             maps = torch.cat([logits[layer, image, query] for image, (query, _) in enumerate(pairs)])
@@ -211,9 +225,9 @@ class MaskLossContract:
 
     def test_a_list_of_layers_equals_a_tensor(self):
         logits, masks, matches, *rest = self.layers()
-        expected = self.build().layer_losses(logits.requires_grad_(), masks, matches, *rest)
+        expected = layer_losses(self.build(), logits.requires_grad_(), masks, matches, *rest)
         parts = [layer.detach().requires_grad_() for layer in logits]
-        losses = self.build().layer_losses(parts, masks, matches, *rest)
+        losses = layer_losses(self.build(), parts, masks, matches, *rest)
         for name, value in losses.items():
             assert torch.equal(value, expected[name])
             grad = torch.stack(torch.autograd.grad(value.sum(), parts, retain_graph=True))
@@ -222,8 +236,8 @@ class MaskLossContract:
     def test_views_of_the_logits_will_do(self):
         logits, masks, matches, *rest = self.layers()
         turned = logits.permute(3, 4, 1, 2, 0).contiguous().permute(4, 2, 3, 0, 1)
-        expected = self.build().layer_losses(logits, masks, matches, *rest)
-        losses = self.build().layer_losses(turned.requires_grad_(), masks, matches, *rest)
+        expected = layer_losses(self.build(), logits, masks, matches, *rest)
+        losses = layer_losses(self.build(), turned.requires_grad_(), masks, matches, *rest)
         torch.testing.assert_close(losses['loss_dice'], expected['loss_dice'])
         sum(value.sum() for value in losses.values()).backward()
         assert turned.grad.shape == logits.shape
@@ -258,8 +272,8 @@ class MaskLossContract:
         before = logits.clone(), [mask.clone() for mask in masks]
         valid = [torch.rand(40, 52) < 0.5] * 2
         for pixels in (None, valid):
-            self.build().layer_losses(logits, masks, matches, *rest, valid=pixels)
-            self.build().match_inputs(logits, masks, valid=pixels)
+            layer_losses(self.build(), logits, masks, matches, *rest, valid=pixels)
+            match_inputs(self.build(), logits, masks, valid=pixels)
         assert torch.equal(logits, before[0])
         assert all(torch.equal(mask, old) for mask, old in zip(masks, before[1], strict=True))
 
@@ -287,7 +301,7 @@ class MaskLossContract:
         results = []
         for maps in (logits, changed):
             maps.requires_grad_()
-            losses = self.build().layer_losses(maps, masks, matches, *rest, valid=[valid, None])
+            losses = layer_losses(self.build(), maps, masks, matches, *rest, valid=[valid, None])
             results.append(
                 (losses, torch.autograd.grad(losses['loss_dice'].sum() + losses['loss_mask'].sum(), maps)[0])
             )
@@ -297,7 +311,7 @@ class MaskLossContract:
         only_first = logits.detach().clone()
         only_first[:, 0] = changed.detach()[:, 0]
         maps = only_first.requires_grad_()
-        again = self.build().layer_losses(maps, masks, matches, *rest, valid=[valid, None])
+        again = layer_losses(self.build(), maps, masks, matches, *rest, valid=[valid, None])
         for name in losses:
             assert torch.equal(again[name], losses[name])
         assert torch.equal(torch.autograd.grad(sum(v.sum() for v in again.values()), maps)[0], grad)
@@ -305,9 +319,9 @@ class MaskLossContract:
     def test_masks_in_ignored_regions_change_nothing(self):
         logits, masks, matches, *rest = self.layers()
         valid, _ = self.regions()
-        expected = self.build().layer_losses(logits, masks, matches, *rest, valid=[valid, valid])
+        expected = layer_losses(self.build(), logits, masks, matches, *rest, valid=[valid, valid])
         masks = [mask | ~valid for mask in masks]
-        losses = self.build().layer_losses(logits, masks, matches, *rest, valid=[valid, valid])
+        losses = layer_losses(self.build(), logits, masks, matches, *rest, valid=[valid, valid])
         for name in losses:
             assert torch.equal(losses[name], expected[name])
 
@@ -315,16 +329,16 @@ class MaskLossContract:
         logits, masks, *_ = self.layers()
         valid, cells = self.regions()
         changed, other = logits.masked_fill(cells, float('nan')), [mask | ~valid for mask in masks]
-        coords = torch.rand(3, 2, 60, 2)
-        found = self.build().match_inputs(logits, masks, coords, [valid, valid])
-        again = self.build().match_inputs(list(changed), other, coords, [valid, valid])
+        coords = torch.rand(3, 2, 60, 2) if self.on_points else None
+        found = match_inputs(self.build(), logits, masks, coords, [valid, valid])
+        again = match_inputs(self.build(), list(changed), other, coords, [valid, valid])
         for one, two in zip(found, again, strict=True):
             part = one['valid']
             assert part.any()
             assert not part.all()
             assert torch.equal(part, two['valid'])
             assert torch.isfinite(two['pred']).all()
-            counted = part[:, None] if part.dim() == one['pred'].dim() - 1 else part
+            counted = part[:, None]  # (L, 1, P)
             assert torch.equal(one['pred'] * counted, two['pred'] * counted)
             assert torch.equal(one['gt'] * counted, two['gt'] * counted)
 
@@ -372,7 +386,7 @@ class MaskLossContract:
         weights = (golden.get('cost_mask', 1), golden.get('cost_dice', 1))
         for maps in (logits, list(logits)):
             leaves = [maps.requires_grad_()] if maps is logits else [layer.requires_grad_() for layer in maps]
-            losses = self.build(**settings).layer_losses(maps, masks, matches, factor, *coords)
+            losses = layer_losses(self.build(**settings), maps, masks, matches, factor, *coords)
             for name, values in losses.items():
                 for layer, value in enumerate(values):
                     suffix = '' if layer == num_layers - 1 else f'_{layer}'
@@ -391,7 +405,7 @@ class MaskLossContract:
         valid = [self.regions()[0]] * 4 if ignore else None
         loss = self.build()
         logits.requires_grad_()
-        expected = loss.layer_losses(logits, masks, matches, factor, *coords, valid=valid)
+        expected = layer_losses(loss, logits, masks, matches, factor, *coords, valid=valid)
         (expected_grad,) = torch.autograd.grad(sum(value.sum() for value in expected.values()), logits)
         on_device = logits.detach().cuda().requires_grad_()
         given = [mask.cuda() for mask in masks], matches, factor, *([c.cuda() for c in part] for part in coords)
@@ -399,7 +413,7 @@ class MaskLossContract:
 
         def run():
             maps = list(on_device.unbind()) if as_list else on_device
-            return loss.layer_losses(maps, *given, valid=valid)
+            return layer_losses(loss, maps, *given, valid=valid)
 
         run()  # the first call may set something up
         torch.cuda.set_sync_debug_mode('error')  # a step never waits for the device
@@ -407,8 +421,8 @@ class MaskLossContract:
             losses = run()
             (grad,) = torch.autograd.grad(sum(value.sum() for value in losses.values()), on_device)
             if self.on_points:
-                loss.layer_losses(on_device, *given[:3], valid=valid)
-            loss.match_inputs(on_device, given[0], valid=valid)
+                layer_losses(loss, on_device, *given[:3], valid=valid)
+            match_inputs(loss, on_device, given[0], valid=valid)
         finally:
             torch.cuda.set_sync_debug_mode('default')
         for name, value in losses.items():

@@ -6,7 +6,7 @@ from mmplugins.functional.masks import cpu, dense
 from mmplugins.hosts import problem_with
 from mmplugins.models.losses import DenseMaskLoss
 from tests.locations import golden_files
-from tests.models.losses.mask_loss_contract import MaskLossContract
+from tests.models.losses.mask_loss_contract import MaskLossContract, layer_losses, match_inputs
 
 needs_mmdet = pytest.mark.skipif(bool(problem_with('mmdet')), reason='needs mmdet')
 FOCAL = {'type': 'mmdet.FocalLoss', 'use_sigmoid': True, 'gamma': 2.0, 'alpha': 0.25, 'loss_weight': 20.0}
@@ -65,7 +65,7 @@ class TestDenseMaskLoss(MaskLossContract):
         valid = self.regions()[0] if ignore else None
         results = []
         for block in (1, 200, 1 << 16):
-            monkeypatch.setattr(cpu, '_CPU_BLOCK', block)
+            monkeypatch.setattr(cpu, '_PIXELS', block)
             monkeypatch.setattr(dense, '_CPU_PIXELS', block)
             leaf = logits.clone().requires_grad_()
             losses = self.build()(leaf, masks, valid=valid)
@@ -105,12 +105,19 @@ class TestDenseMaskLoss(MaskLossContract):
     def test_matching_compares_at_the_size_of_the_logits(self):
         """Masks are shrunk to the nearest pixel, as the released matcher and mmdet do; the logits are a view."""
         logits, masks, *_ = self.layers()
-        for image, found in enumerate(self.build().match_inputs(logits, masks)):
+        for image, found in enumerate(match_inputs(self.build(), logits, masks)):
             nearest = F.interpolate(masks[image][None].float(), (10, 13), mode='nearest')[0]
-            assert torch.equal(found['gt'], nearest)
-            assert torch.equal(found['pred'], logits[:, image])
+            assert torch.equal(found['gt'], nearest.flatten(1).expand(3, -1, -1))
+            assert torch.equal(found['pred'], logits[:, image].flatten(2))
             assert found['valid'] is None
             assert found['pred'].data_ptr() == logits[:, image].data_ptr()
+
+    def test_points_are_refused(self):
+        logits, masks, matches, factor = self.layers()
+        with pytest.raises(ValueError, match='takes no point_coords; leave it None, or use PointSampledMaskLoss'):
+            layer_losses(self.build(), logits, masks, matches, factor, [torch.rand(6, 50, 2)] * 3)
+        with pytest.raises(ValueError, match='takes no match_coords'):
+            match_inputs(self.build(), logits, masks, torch.rand(3, 2, 50, 2))
 
     # Losses given as configs
 
@@ -119,10 +126,10 @@ class TestDenseMaskLoss(MaskLossContract):
         logits, masks, matches, factor = self.layers(images=3)
         built_in = self.build()
         for valid in (None, [self.regions()[0], None, None]):
-            expected = built_in.layer_losses(logits, masks, matches, factor, valid=valid)
+            expected = layer_losses(built_in, logits, masks, matches, factor, valid=valid)
             for loss_mask, loss_dice in ((FOCAL, DICE), (called(FOCAL), called(DICE)), (None, called(DICE))):
                 loss = self.build(loss_mask=loss_mask, loss_dice=loss_dice)
-                losses = loss.layer_losses(logits, masks, matches, factor, valid=valid)
+                losses = layer_losses(loss, logits, masks, matches, factor, valid=valid)
                 factor_mask = 1 if loss_mask is None else 20
                 torch.testing.assert_close(losses['loss_mask'], factor_mask * expected['loss_mask'])
                 torch.testing.assert_close(losses['loss_dice'], 3 * expected['loss_dice'])

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from mmplugins.hosts import problem_with
 from mmplugins.models.losses import PointSampledMaskLoss
 from tests.locations import golden_files
-from tests.models.losses.mask_loss_contract import MaskLossContract
+from tests.models.losses.mask_loss_contract import MaskLossContract, layer_losses, match_inputs
 
 needs_mmdet = pytest.mark.skipif(bool(problem_with('mmdet')), reason='needs mmdet')
 BCE = {'type': 'mmdet.CrossEntropyLoss', 'use_sigmoid': True, 'reduction': 'mean', 'loss_weight': 5.0}
@@ -47,7 +47,7 @@ class TestPointSampledMaskLoss(MaskLossContract):
             self.build()(logits, masks, point_coords=torch.rand(2, 50, 2))
         layers, masks, *_ = self.layers()
         with pytest.raises(ValueError, match=r'expected match_coords \(3, 2, P, 2\), .* got \(2, 3, 9, 2\)'):
-            self.build().match_inputs(layers, masks, torch.rand(2, 3, 9, 2))
+            match_inputs(self.build(), layers, masks, torch.rand(2, 3, 9, 2))
 
     def test_no_points_at_all(self):
         logits, masks = self.example()
@@ -88,7 +88,7 @@ class TestPointSampledMaskLoss(MaskLossContract):
     def test_matching_compares_what_is_at_the_points(self):
         logits, masks, *_ = self.layers()
         coords = torch.rand(3, 2, 30, 2)
-        for image, found in enumerate(self.build().match_inputs(logits, masks, coords)):
+        for image, found in enumerate(match_inputs(self.build(), logits, masks, coords)):
             assert found['valid'] is None
             for layer in range(3):
                 grid = (2 * coords[layer, image] - 1)[None, None]
@@ -99,7 +99,7 @@ class TestPointSampledMaskLoss(MaskLossContract):
 
     def test_matching_draws_a_set_of_points_for_each_layer_and_image(self):
         logits, masks, *_ = self.layers(images=3)
-        found = self.build().match_inputs(logits, masks, generator=torch.Generator().manual_seed(0))
+        found = match_inputs(self.build(), logits, masks, generator=torch.Generator().manual_seed(0))
         assert [entry['pred'].shape for entry in found] == [(3, 6, 60), (3, 6, 60), (3, 6, 1)]
         assert [entry['gt'].shape for entry in found] == [(3, 4, 60), (3, 2, 60), (3, 0, 1)]
         assert not torch.equal(found[0]['pred'][0], found[0]['pred'][1])
@@ -108,9 +108,9 @@ class TestPointSampledMaskLoss(MaskLossContract):
     def test_matching_precision(self, dtype):
         logits, masks, *_ = self.layers()
         coords = torch.rand(3, 2, 30, 2)
-        found = self.build().match_inputs(logits.to(dtype), masks, coords)[0]
+        found = match_inputs(self.build(), logits.to(dtype), masks, coords)[0]
         assert found['pred'].dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-        expected = self.build().match_inputs(logits.to(dtype).float(), masks, coords)[0]
+        expected = match_inputs(self.build(), logits.to(dtype).float(), masks, coords)[0]
         torch.testing.assert_close(found['pred'].float(), expected['pred'], rtol=1e-4, atol=1e-4)
 
     # Losses given as configs
@@ -121,11 +121,11 @@ class TestPointSampledMaskLoss(MaskLossContract):
         logits, masks, matches, factor, coords = self.layers()
         built_in = self.build()
         for valid in (None, [self.regions()[0], None]):
-            expected = built_in.layer_losses(logits, masks, matches, factor, coords, valid)
+            expected = layer_losses(built_in, logits, masks, matches, factor, coords, valid)
             for loss_mask, loss_dice in ((BCE, DICE), (called(BCE), called(DICE)), (called(BCE), None)):
                 loss = self.build(loss_mask=loss_mask, loss_dice=loss_dice)
                 assert (loss.mask_weight is None) == (loss_mask is not BCE)
-                losses = loss.layer_losses(logits, masks, matches, factor, coords, valid)
+                losses = layer_losses(loss, logits, masks, matches, factor, coords, valid)
                 torch.testing.assert_close(losses['loss_mask'], 5 * expected['loss_mask'])
                 factor_dice = 1 if loss_dice is None else 2
                 torch.testing.assert_close(losses['loss_dice'], factor_dice * expected['loss_dice'])
@@ -137,7 +137,7 @@ class TestPointSampledMaskLoss(MaskLossContract):
         assert self.build(loss_dice={**DICE, 'eps': 0.5}).dice_weight is None
         logits, masks, matches, factor, coords = self.layers()
         loss = self.build(loss_mask={'type': 'mmdet.FocalLoss', 'loss_weight': 20.0}, loss_dice={**DICE, 'eps': 0.5})
-        losses = loss.layer_losses(logits.requires_grad_(), masks, matches, factor, coords)
+        losses = layer_losses(loss, logits.requires_grad_(), masks, matches, factor, coords)
         assert torch.autograd.grad(sum(v.sum() for v in losses.values()), logits)[0].abs().sum() > 0
 
     @needs_mmdet

@@ -1,4 +1,4 @@
-"""Optimal one-to-one assignment of predictions to ground truths, for all decoder layers of a batch at once.
+"""Optimal one-to-one assignment of queries to objects, for all decoder layers of a batch at once.
 
 Papers: DETR (ECCV 2020), MaskFormer (NeurIPS 2021), Mask2Former (CVPR 2022). Released code: their matcher.py.
 Deliberate differences from mmdet's ``HungarianAssigner``, whose calls this takes: ``assign_batch``; costs without
@@ -16,12 +16,12 @@ from torch import Tensor
 from mmplugins.functional.device import full_precision
 from mmplugins.functional.sets.matching import (
     InvalidBlock,
-    Pairs,
     find_invalid,
     replace_invalid,
     solve_block,
     to_host,
 )
+from mmplugins.functional.sets.pairs import IndexPairs
 from mmplugins.hosts import problem_with, require_host
 from mmplugins.registry import TASK_UTILS
 
@@ -39,20 +39,20 @@ class _Image(NamedTuple):
     """What the costs take of one image; ``given`` holds further keyword arguments."""
 
     pred: Any
-    true: Any
+    objects: Any
     meta: dict | None
     given: dict
 
 
 @TASK_UTILS.register_module()
 class BatchHungarianAssigner(BaseAssigner):
-    """Matches predictions and ground truths one to one so that the summed cost is least.
+    """Matches queries and objects one to one so that the summed cost is least.
 
     1. Each image has one block of costs for all layers, (L, Q, G), the sum of ``match_costs``.
     2. All blocks come to the host in one copy; no other step waits for the device.
     3. SciPy solves each layer of each image.
 
-    min(Q, G) pairs are matched: queries left over are background, and ground truths left over have no query.
+    min(Q, G) pairs are matched: queries left over are background, and objects left over have no query.
 
     Args:
         match_costs: Configs of the costs, one or a list; ours, mmdet's or a user's, or objects that are called like
@@ -101,7 +101,7 @@ class BatchHungarianAssigner(BaseAssigner):
             **kwargs: Handed to the costs, unless None.
 
         Returns:
-            mmdet's AssignResult: ``gt_inds`` (Q,) holds 0 for background, else the ground truth's index plus 1;
+            mmdet's AssignResult: ``gt_inds`` (Q,) holds 0 for background, else the object's index plus 1;
             ``labels`` (Q,) its label, or -1.
 
         Raises:
@@ -119,10 +119,10 @@ class BatchHungarianAssigner(BaseAssigner):
         assigned_labels = torch.full_like(gt_inds, -1)
         if num_gts and num_preds:
             given = {key: value for key, value in kwargs.items() if value is not None}
-            query, true = self._match([_Image(pred_instances, gt_instances, img_meta, given)], stacked=False)[0][0]
-            query, true = torch.stack((query, true)).to(labels.device)
-            gt_inds[query] = true + 1
-            assigned_labels[query] = labels[true].long()
+            query, index = self._match([_Image(pred_instances, gt_instances, img_meta, given)], None)[0][0]
+            query, index = torch.stack((query, index)).to(labels.device)
+            gt_inds[query] = index + 1
+            assigned_labels[query] = labels[index].long()
         return AssignResult(num_gts=num_gts, gt_inds=gt_inds, max_overlaps=None, labels=assigned_labels)
 
     def assign_batch(
@@ -130,21 +130,23 @@ class BatchHungarianAssigner(BaseAssigner):
         pred_instances: Sequence[InstanceData],
         gt_instances: Sequence[InstanceData],
         img_metas: Sequence[dict] | None = None,
+        stacked: Sequence[str] = (),
         **kwargs: Sequence | None,
-    ) -> list[list[Pairs]]:
+    ) -> IndexPairs:
         """Assigns the predictions of all decoder layers of all images.
 
         Args:
             pred_instances: For each image what the costs take, layers stacked: ``scores`` (L, Q, C), ``bboxes``
                 (L, Q, 4), ``masks`` (L, Q, P) or (L, Q, h, w). Any object with these attributes.
-            gt_instances: For each image ``labels`` (G,) and what else the costs take, for all layers; ``masks`` may
-                also be stacked, (L, G, P).
+            gt_instances: For each image ``labels`` (G,) and what else the costs take, for all layers or stacked.
             img_metas: Meta information of each image.
+            stacked: Which fields of ``gt_instances`` and which further arguments have an axis of layers too, such as
+                'masks' (L, G, P).
             **kwargs: For each image a value that is handed to the costs, unless None.
 
         Returns:
-            For each layer, for each image: indices of queries and of ground truths, two int64 tensors of min(Q, G)
-            entries on the CPU, ascending in the query.
+            [layer][image] -> indices of queries and of objects, two int64 tensors of min(Q, G) entries on the CPU,
+            ascending in the query.
 
         Raises:
             ValueError: A cost is not finite, or of another shape than (L, Q, G); numbers of images or layers differ.
@@ -155,15 +157,20 @@ class BatchHungarianAssigner(BaseAssigner):
         if set(sizes.values()) != {len(pred_instances)}:
             raise ValueError(f'expected one entry for each of {len(pred_instances)} images, got {sizes}')
         images = []
-        for index, (pred, true, meta) in enumerate(zip(pred_instances, gt_instances, metas, strict=True)):
+        for index, (pred, objects, meta) in enumerate(zip(pred_instances, gt_instances, metas, strict=True)):
             given = {name: values[index] for name, values in kwargs.items() if values is not None}
             given = {name: value for name, value in given.items() if value is not None}
-            images.append(_Image(pred, true, meta, given))
-        return self._match(images, stacked=True)
+            images.append(_Image(pred, objects, meta, given))
+        return self._match(images, stacked)
 
     @torch.no_grad()
-    def _match(self, images: Sequence[_Image], stacked: bool) -> list[list[Pairs]]:
-        """Gives the pairs of each layer of each image; see the class for the steps."""
+    def _match(self, images: Sequence[_Image], stacked: Sequence[str] | None) -> IndexPairs:
+        """Returns the pairs of each layer of each image; see the class for the steps.
+
+        Args:
+            images: What the costs take of each image.
+            stacked: What has an axis of layers beside the predictions; None: not even these have one.
+        """
         if not images:
             return []
         blocks, counts = [], []
@@ -186,37 +193,36 @@ class BatchHungarianAssigner(BaseAssigner):
         solved = [solve_block(block) for block in costs]  # step 3
         return [list(layer) for layer in zip(*solved, strict=True)]
 
-    def _block(self, image: _Image, stacked: bool) -> Tensor:
-        """Sums the costs of one image, (L, Q, G); without queries or ground truths no cost is called."""
-        num_true = len(image.true.labels)
-        shape = _stack_shape(image.pred) if stacked else (1, len(image.pred))
-        if num_true == 0 or shape[1] == 0:
-            return torch.zeros(*shape, num_true, device=image.true.labels.device)
+    def _block(self, image: _Image, stacked: Sequence[str] | None) -> Tensor:
+        """Sums the costs of one image, (L, Q, G); without queries or objects no cost is called."""
+        num_objects = len(image.objects.labels)
+        shape = (1, len(image.pred)) if stacked is None else _stack_shape(image.pred)
+        if num_objects == 0 or shape[1] == 0:
+            return torch.zeros(*shape, num_objects, device=image.objects.labels.device)
         terms = self._terms(image, stacked)
         for cost, term in zip(self.match_costs, terms, strict=True):
-            if term.shape != (*shape, num_true):
+            if term.shape != (*shape, num_objects):
                 raise ValueError(
-                    f'expected a cost of shape {(*shape, num_true)} (layers, queries, ground truths) from '
+                    f'expected a cost of shape {(*shape, num_objects)} (layers, queries, objects) from '
                     f'{type(cost).__name__}, got {tuple(term.shape)}'
                 )
         return sum(terms[1:], start=terms[0])
 
-    def _terms(self, image: _Image, stacked: bool) -> list[Tensor]:
+    def _terms(self, image: _Image, stacked: Sequence[str] | None) -> list[Tensor]:
         """Computes each cost of one image, (L, Q, G)."""
+        call = {'pred_instances': image.pred, 'gt_instances': image.objects, 'img_meta': image.meta, **image.given}
         terms = []
         for cost in self.match_costs:
             stacks = getattr(cost, 'stacks_layers', False)
-            more = {'stacked': stacked, **image.given} if stacks else image.given
-            call = {'pred_instances': image.pred, 'gt_instances': image.true, 'img_meta': image.meta}
-            if stacked and not stacks:
-                term = torch.stack([full_precision(cost(**layer)) for layer in _layers(image)])
+            if stacked is None:
+                terms.append(full_precision(cost(**call)).unsqueeze(0))
+            elif stacks:
+                terms.append(full_precision(cost(**call, stacked=True)))
             else:
-                term = full_precision(cost(**call, **more))
-                term = term if stacked else term.unsqueeze(0)
-            terms.append(term)
+                terms.append(torch.stack([full_precision(cost(**one)) for one in _layers(image, stacked)]))
         return terms
 
-    def _explain(self, found: Sequence[InvalidBlock], images: Sequence[_Image], stacked: bool) -> str:
+    def _explain(self, found: Sequence[InvalidBlock], images: Sequence[_Image], stacked: Sequence[str] | None) -> str:
         """Says where costs are not finite; computes the costs of the first such image again to find the term."""
         first = found[0]
         image = images[first.image]
@@ -234,31 +240,27 @@ class BatchHungarianAssigner(BaseAssigner):
 
 
 def _fields(instances) -> dict:
-    """Gives the data of mmengine's InstanceData, or the attributes of another object, by name."""
+    """Returns the data of mmengine's InstanceData, or the attributes of another object, by name."""
     return dict(instances.items() if hasattr(instances, 'items') else vars(instances))
 
 
 def _stack_shape(pred) -> tuple[int, int]:
-    """Gives the numbers of layers and queries of stacked predictions."""
+    """Returns the numbers of layers and queries of stacked predictions."""
     for name in _PREDICTIONS:
         if hasattr(pred, name):
             return tuple(getattr(pred, name).shape[:2])
     raise ValueError(f'expected predictions with one of {_PREDICTIONS}, got {sorted(_fields(pred))}')
 
 
-def _layers(image: _Image) -> list[dict]:
+def _layers(image: _Image, stacked: Sequence[str]) -> list[dict]:
     """Takes stacked layers apart, for costs that know one layer only: the arguments of a call for each."""
-    pred, true, given = _fields(image.pred), _fields(image.true), dict(image.given)
-    num_axes = pred['masks'].dim() if 'masks' in pred else 0
-    layered_masks = 'masks' in true and true['masks'].dim() == num_axes
-    layered_valid = 'valid' in given and given['valid'].dim() == num_axes - 1
-    calls = []
+
+    def of_layer(fields: dict, layer: int) -> dict:
+        return {name: value[layer] if name in stacked else value for name, value in fields.items()}
+
+    calls, pred, objects = [], _fields(image.pred), _fields(image.objects)
     for layer in range(_stack_shape(image.pred)[0]):
-        if layered_masks:
-            true = {**true, 'masks': _fields(image.true)['masks'][layer]}
-        if layered_valid:
-            given['valid'] = image.given['valid'][layer]
-        of_layer = InstanceData(**{name: value[layer] for name, value in pred.items()})
-        call = {'pred_instances': of_layer, 'gt_instances': InstanceData(**true) if layered_masks else image.true}
-        calls.append({**call, 'img_meta': image.meta, **given})
+        call = {'pred_instances': InstanceData(**{name: value[layer] for name, value in pred.items()})}
+        one = InstanceData(**of_layer(objects, layer)) if {*stacked} & {*objects} else image.objects
+        calls.append({**call, 'gt_instances': one, 'img_meta': image.meta, **of_layer(image.given, layer)})
     return calls

@@ -48,27 +48,29 @@ def box_tensor(boxes) -> Tensor:
 
 
 def flat_masks(
-    pred_instances, gt_instances, valid: Tensor | None = None, stacked: bool | None = None
+    pred_instances, gt_instances, valid: Tensor | None = None, stacked: bool = False
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Flattens the height and width of masks, or leaves points as they are.
 
     Args:
-        pred_instances: ``masks`` (Q, P) or (Q, h, w), stacked (L, Q, P) or (L, Q, h, w).
+        pred_instances: ``masks`` (Q, P) or (Q, h, w); stacked (L, Q, P) or (L, Q, h, w).
         gt_instances: ``masks`` (G, P) or (G, h, w); with stacked predictions also (L, G, P) or (L, G, h, w).
         valid: (P,) or (h, w); with stacked predictions also (L, P) or (L, h, w); or None.
-        stacked: Whether the predictions are stacked; None: judged from their ``scores``, if any, else from the
-            shapes of the masks; (a, b, c) beside (d, b, c) then means a height and a width, as in mmdet's call.
+        stacked: Whether the predictions are of all layers.
 
     Returns:
-        Predictions (..., Q, P), ground truths (..., G, P), valid (..., P) or None.
+        Predictions (..., Q, P), objects (..., G, P), valid (..., P) or None.
+
+    Raises:
+        ValueError: The masks do not have as many axes.
     """
-    pred, true = pred_instances.masks, gt_instances.masks
-    if stacked is None:
-        scores = getattr(pred_instances, 'scores', None)
-        if scores is not None:
-            stacked = scores.dim() == 3
-        else:
-            stacked = pred.dim() > true.dim() or (pred.dim() > 2 and pred.shape[1:] != true.shape[1:])
-    size = pred.dim() - 2 if stacked else pred.dim() - 1  # number of axes that make up P
-    pred, true = pred.flatten(-size), true.flatten(-size)
-    return pred, true, None if valid is None else valid.flatten(-size)
+    pred, masks = pred_instances.masks, gt_instances.masks
+    layers = 1 if stacked else 0
+    size = pred.dim() - layers - 1  # number of axes that make up P
+    if size < 1 or not size + 1 <= masks.dim() <= size + 1 + layers:
+        raise ValueError(
+            f'expected masks of objects (G, P) or (G, h, w) beside predictions (Q, P) or (Q, h, w), got '
+            f'{tuple(masks.shape)} beside {tuple(pred.shape)} with stacked={stacked}; predictions of all layers need '
+            'stacked=True'
+        )
+    return pred.flatten(-size), masks.flatten(-size), None if valid is None else valid.flatten(-size)

@@ -1,6 +1,6 @@
 """Match cost of binary mask cross entropy: Mask2Former (CVPR 2022).
 
-Released code: mask2former/modeling/matcher.py. Also on stacked decoder layers, in float32, with points left out;
+Released code: mask2former/modeling/matcher.py. Also on stacked decoder layers, in float32, with ignored points;
 otherwise mmdet's class of the same name.
 """
 
@@ -23,9 +23,9 @@ class CrossEntropyLossCost(BaseMatchCost):
     Shape:
         - pred_instances.masks: logits (Q, P) or (Q, h, w), stacked (L, Q, P) or (L, Q, h, w).
         - gt_instances.masks: values in [0, 1], any dtype, (G, P) or (G, h, w), stacked (L, G, P) or (L, G, h, w).
-        - valid: keyword; True or a weight where a point takes part, (P,) or (h, w), stacked (L, P) or (L, h, w).
-        - stacked: keyword; whether predictions are stacked, where shapes leave it open.
-        - Returns (Q, G) or (L, Q, G); 0 where no point takes part.
+        - valid: keyword; weight of each point, 0 or False if ignored, (P,) or (h, w), stacked (L, P) or (L, h, w).
+        - stacked: keyword; whether predictions are of all layers.
+        - Returns (Q, G) or (L, Q, G); 0 where all points are ignored.
 
     Raises:
         NotImplementedError: ``use_sigmoid`` is False (at the call).
@@ -49,7 +49,7 @@ class CrossEntropyLossCost(BaseMatchCost):
         gt_instances,
         img_meta: dict | None = None,
         valid: Tensor | None = None,
-        stacked: bool | None = None,
+        stacked: bool = False,
         **kwargs,
     ) -> Tensor:
         """Computes the cost of every pair; see the base class."""

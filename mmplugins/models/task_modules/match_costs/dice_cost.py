@@ -1,7 +1,7 @@
 """Match cost of the dice loss: MaskFormer (NeurIPS 2021), Mask2Former (CVPR 2022).
 
 Released code: their matcher.py, which is ``pred_act=True, eps=1``. Also on stacked decoder layers, in float32, with
-points left out; otherwise mmdet's class of the same name.
+ignored points; otherwise mmdet's class of the same name.
 """
 
 from torch import Tensor
@@ -25,8 +25,8 @@ class DiceCost(BaseMatchCost):
     Shape:
         - pred_instances.masks: (Q, P) or (Q, h, w), stacked (L, Q, P) or (L, Q, h, w).
         - gt_instances.masks: values in [0, 1], any dtype, (G, P) or (G, h, w), stacked (L, G, P) or (L, G, h, w).
-        - valid: keyword; True or a weight where a point takes part, (P,) or (h, w), stacked (L, P) or (L, h, w).
-        - stacked: keyword; whether predictions are stacked, where shapes leave it open.
+        - valid: keyword; weight of each point, 0 or False if ignored, (P,) or (h, w), stacked (L, P) or (L, h, w).
+        - stacked: keyword; whether predictions are of all layers.
         - Returns (Q, G) or (L, Q, G).
 
     Raises:
@@ -52,7 +52,7 @@ class DiceCost(BaseMatchCost):
         gt_instances,
         img_meta: dict | None = None,
         valid: Tensor | None = None,
-        stacked: bool | None = None,
+        stacked: bool = False,
         **kwargs,
     ) -> Tensor:
         """Computes the cost of every pair; see the base class."""

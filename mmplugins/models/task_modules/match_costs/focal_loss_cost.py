@@ -1,6 +1,6 @@
 """Match cost of the sigmoid focal loss: labels in Deformable DETR (ICLR 2021), masks in MaskFormer (NeurIPS 2021).
 
-Released code: their matcher.py. Also on stacked decoder layers, in float32, with points left out; otherwise mmdet's
+Released code: their matcher.py. Also on stacked decoder layers, in float32, with ignored points; otherwise mmdet's
 class of the same name.
 """
 
@@ -28,8 +28,8 @@ class FocalLossCost(BaseMatchCost):
         - gt_instances.labels: class indices (G,), int64, for ``binary_input=False``.
         - pred_instances.masks: logits (Q, P) or (Q, h, w), stacked (L, Q, P) or (L, Q, h, w).
         - gt_instances.masks: values in [0, 1], any dtype, (G, P) or (G, h, w), stacked (L, G, P) or (L, G, h, w).
-        - valid: keyword; True or a weight where a point takes part, (P,) or (h, w), stacked (L, P) or (L, h, w).
-        - stacked: keyword; whether predictions are stacked, where shapes leave it open.
+        - valid: keyword; weight of each point, 0 or False if ignored, (P,) or (h, w), stacked (L, P) or (L, h, w).
+        - stacked: keyword; whether predictions are of all layers.
         - Returns (Q, G) or (L, Q, G).
 
     Raises:
@@ -63,7 +63,7 @@ class FocalLossCost(BaseMatchCost):
         gt_instances,
         img_meta: dict | None = None,
         valid: Tensor | None = None,
-        stacked: bool | None = None,
+        stacked: bool = False,
         **kwargs,
     ) -> Tensor:
         """Computes the cost of every pair; see the base class."""

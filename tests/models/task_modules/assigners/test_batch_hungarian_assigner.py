@@ -300,10 +300,12 @@ def test_costs_of_one_layer_get_one_layer():
     generator = torch.Generator().manual_seed(0)
     masks, targets = torch.randn(3, 6, 20, generator=generator), torch.rand(3, 4, 20, generator=generator)
     pred = [InstanceData(scores=masks[..., :5], masks=masks)]
-    for true_masks, valid in ((targets, targets[:, 0] > 0.5), (targets[0], targets[0, 0] > 0.5)):
+    both, none = ('masks', 'valid'), ()
+    for true_masks, valid, stacked in ((targets, targets[:, 0] > 0.5, both), (targets[0], targets[0, 0] > 0.5, none)):
         true = [BaseDataElement(labels=torch.arange(4), masks=true_masks)]
-        expected = build(match_costs=CrossEntropyLossCost()).assign_batch(pred, true, valid=[valid])
-        assert plain(build(match_costs=OneLayer()).assign_batch(pred, true, valid=[valid])) == plain(expected)
+        options = {'stacked': stacked, 'valid': [valid]}
+        expected = build(match_costs=CrossEntropyLossCost()).assign_batch(pred, true, **options)
+        assert plain(build(match_costs=OneLayer()).assign_batch(pred, true, **options)) == plain(expected)
 
 
 def test_values_for_the_costs():
@@ -361,7 +363,7 @@ def test_calls_are_checked():
 
 def test_shape_of_a_cost_is_checked():
     pred, true, metas = scene((2,))
-    message = r'expected a cost of shape \(3, 6, 2\) \(layers, queries, ground truths\) from function, got \(3, 6, 1\)'
+    message = r'expected a cost of shape \(3, 6, 2\) \(layers, queries, objects\) from function, got \(3, 6, 1\)'
     with pytest.raises(ValueError, match=message):
         build(match_costs=[lambda pred_instances, gt_instances, img_meta: torch.zeros(6, 1)]).assign_batch(
             pred, true, metas

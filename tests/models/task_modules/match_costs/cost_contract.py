@@ -38,6 +38,7 @@ def layer_of(instances: InstanceData, layer: int) -> InstanceData:
     return InstanceData(**{name: value[layer] for name, value in instances.items()})
 
 
+@pytest.mark.usefixtures('each_path')
 class MatchCostContract:
     """Tests that every match cost must pass.
 
@@ -56,7 +57,7 @@ class MatchCostContract:
         return predictions(dtype)
 
     def test_smoke(self):
-        value = self.build()(self.predictions(), ground_truths(), META)
+        value = self.build()(self.predictions(), ground_truths(), META, stacked=True)
         assert value.shape == (LAYERS, QUERIES, OBJECTS)
         assert value.dtype == torch.float32
         assert torch.isfinite(value).all()
@@ -64,15 +65,17 @@ class MatchCostContract:
 
     def test_layers_together_equal_one_by_one(self):
         cost, pred, true = self.build(), self.predictions(), ground_truths()
-        together = cost(pred, true, META)
+        together = cost(pred, true, META, stacked=True)
         for layer in range(LAYERS):
             alone = cost(layer_of(pred, layer), true, META)
             assert alone.shape == (QUERIES, OBJECTS)
             torch.testing.assert_close(together[layer], alone)
 
     def test_weight(self):
-        value = self.build()(self.predictions(), ground_truths(), META)
-        torch.testing.assert_close(self.build(weight=3)(self.predictions(), ground_truths(), META), 3 * value)
+        value = self.build()(self.predictions(), ground_truths(), META, stacked=True)
+        torch.testing.assert_close(
+            self.build(weight=3)(self.predictions(), ground_truths(), META, stacked=True), 3 * value
+        )
 
     @pytest.mark.parametrize(('queries', 'objects'), [(0, OBJECTS), (QUERIES, 0), (0, 0), (1, 1)])
     def test_empty_and_single(self, queries, objects):
@@ -80,27 +83,27 @@ class MatchCostContract:
         true = ground_truths()[:objects]
         assert self.build()(pred, true, META).shape == (queries, objects)
         stacked = InstanceData(**{name: value[None] for name, value in pred.items()})
-        assert self.build()(stacked, true, META).shape == (1, queries, objects)
+        assert self.build()(stacked, true, META, stacked=True).shape == (1, queries, objects)
 
     @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
     def test_dtype_and_autocast(self, dtype):
         pred = self.predictions(dtype)
         exact = InstanceData(**{name: full_precision(value) for name, value in pred.items()})
-        expected = self.build()(exact, ground_truths(), META)
+        expected = self.build()(exact, ground_truths(), META, stacked=True)
         with torch.autocast('cpu', dtype=torch.bfloat16):
-            value = self.build()(pred, ground_truths(), META)
+            value = self.build()(pred, ground_truths(), META, stacked=True)
         assert value.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
         assert torch.equal(value, expected)
 
     def test_input_is_left_alone(self):
         pred, true = self.predictions(), ground_truths()
-        self.build()(pred, true, META, valid=torch.ones(8, 10))
+        self.build()(pred, true, META, valid=torch.ones(8, 10), stacked=True)
         for name, value in [*self.predictions().items(), *ground_truths().items()]:
             assert any(torch.equal(value, given[name]) for given in (pred, true) if name in given)
 
     def test_arguments_of_other_costs_are_ignored(self):
-        value = self.build()(self.predictions(), ground_truths(), META, an_argument_of_another_cost=1)
-        assert torch.equal(value, self.build()(self.predictions(), ground_truths(), META))
+        value = self.build()(self.predictions(), ground_truths(), META, an_argument_of_another_cost=1, stacked=True)
+        assert torch.equal(value, self.build()(self.predictions(), ground_truths(), META, stacked=True))
 
     def test_settings_are_shown(self):
         assert repr(self.build(weight=2.5)).startswith(f'{self.cost_type}(weight=2.5')
@@ -132,48 +135,55 @@ class MatchCostContract:
 class MaskCostContract(MatchCostContract):
     """Tests that every cost of masks must pass."""
 
+    def stacked(self, pred, true, **options):
+        return self.build()(pred, true, stacked=True, **options)
+
     def test_points_are_what_pixels_are(self):
         pred, true = self.predictions(), ground_truths()
-        value = self.build()(pred, true)
+        value = self.stacked(pred, true)
         points = InstanceData(masks=pred.masks.flatten(2)), InstanceData(masks=true.masks.flatten(1))
-        assert torch.equal(self.build()(*points), value)
+        assert torch.equal(self.stacked(*points), value)
         each_layer = points[1].masks.expand(LAYERS, OBJECTS, 80)
-        torch.testing.assert_close(self.build()(points[0], InstanceData(masks=each_layer)), value)
+        torch.testing.assert_close(self.stacked(points[0], InstanceData(masks=each_layer)), value)
 
-    def test_shapes_that_leave_it_open(self):
+    def test_the_caller_says_whether_predictions_are_stacked(self):
         """(4, 6, 5) beside (4, 6, 5): 4 layers of 6 queries and 6 objects, or 4 queries of 6 x 5 pixels."""
         open_shape = torch.rand(4, 6, 5)
         pred, true = InstanceData(masks=open_shape), InstanceData(masks=open_shape > 0.5)
-        assert self.build()(pred, true).shape == (4, 4)  # mmdet's call
-        assert self.build()(pred, true, stacked=True).shape == (4, 6, 6)
         pred.scores = torch.rand(4, 6, 3)
-        assert self.build()(pred, true).shape == (4, 6, 6)
+        assert self.build()(pred, true).shape == (4, 4)  # mmdet's call
+        assert self.stacked(pred, true).shape == (4, 6, 6)
+        message = (
+            r'got \(4, 8, 10\) beside \(3, 6, 8, 10\) with stacked=False; predictions of all layers need stacked=True'
+        )
+        with pytest.raises(ValueError, match=message):
+            self.build()(self.predictions(), ground_truths())
 
-    def test_valid_leaves_points_out(self):
-        cost, pred, true = self.build(), self.predictions(), ground_truths()
+    def test_ignored_points_change_nothing(self):
+        cost, pred, true = self.stacked, self.predictions(), ground_truths()
         valid = torch.arange(80).view(8, 10) % 3 != 1
         value = cost(pred, true, valid=valid)
         fewer = InstanceData(masks=pred.masks[..., valid]), InstanceData(masks=true.masks[:, valid])
         torch.testing.assert_close(value, cost(*fewer))
         torch.testing.assert_close(value, cost(pred, true, valid=valid.float().expand(LAYERS, 8, 10)))
-        torch.testing.assert_close(value[1], cost(layer_of(pred, 1), true, valid=valid))
+        torch.testing.assert_close(value[1], self.build()(layer_of(pred, 1), true, valid=valid))
         points = InstanceData(masks=pred.masks.flatten(2)), InstanceData(masks=true.masks.flatten(1))
         torch.testing.assert_close(value, cost(*points, valid=valid.flatten()))
         assert not torch.allclose(value, cost(pred, true))
 
     def test_valid_may_differ_between_layers(self):
-        cost, pred, true = self.build(), self.predictions(), ground_truths()
+        pred, true = self.predictions(), ground_truths()
         valid = torch.stack([torch.arange(80).view(8, 10) % (2 + layer) != 1 for layer in range(LAYERS)])
-        value = cost(pred, true, valid=valid)
+        value = self.stacked(pred, true, valid=valid)
         for layer in range(LAYERS):
-            torch.testing.assert_close(value[layer], cost(layer_of(pred, layer), true, valid=valid[layer]))
+            torch.testing.assert_close(value[layer], self.build()(layer_of(pred, layer), true, valid=valid[layer]))
 
     def test_dtype_of_masks_changes_nothing(self):
         pred, true = self.predictions(), ground_truths()
         for dtype in (torch.uint8, torch.int64, torch.float32):
             other = InstanceData(masks=true.masks.to(dtype))
-            assert torch.equal(self.build()(pred, other), self.build()(pred, true))
+            assert torch.equal(self.stacked(pred, other), self.stacked(pred, true))
 
     def test_numbers_of_points_must_agree(self):
         with pytest.raises(ValueError, match=r'same number of points, got \[80, 40\]; sample or resize them alike'):
-            self.build()(self.predictions(), InstanceData(masks=ground_truths().masks[:, ::2]))
+            self.stacked(self.predictions(), InstanceData(masks=ground_truths().masks[:, ::2]))

@@ -180,11 +180,11 @@ def test_no_host_is_imported():
 def test_cuda_equals_cpu_without_waiting(cost):
     pred, true = predictions(), ground_truths()
     valid = torch.arange(80).view(8, 10) % 3 != 1
-    expected = cost(pred, true, META, valid=valid)
+    expected = cost(pred, true, META, valid=valid, stacked=True)
     pred, true, valid = pred.to('cuda'), true.to('cuda'), valid.cuda()
     torch.cuda.set_sync_debug_mode('error')
     try:
-        value = cost(pred, true, META, valid=valid)
+        value = cost(pred, true, META, valid=valid, stacked=True)
     finally:
         torch.cuda.set_sync_debug_mode('default')
     torch.testing.assert_close(value.cpu(), expected)
