@@ -13,7 +13,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -46,6 +46,11 @@ def plain_path() -> Iterator[None]:
 def full_precision(x: Tensor) -> Tensor:
     """Brings a floating tensor to the precision of all losses: float64 stays, anything else becomes float32."""
     return x if x.dtype == torch.float64 else x.float()
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """Returns a context in which autocast is off on a device; 'meta', which has no autocast, is left alone."""
+    return nullcontext() if device.type == 'meta' else torch.autocast(device.type, enabled=False)
 
 
 def upload(values: Tensor, device: torch.device) -> Tensor:

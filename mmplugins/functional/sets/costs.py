@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmplugins.functional.device import cpu_kernels, full_precision
+from mmplugins.functional.device import cpu_kernels, full_precision, without_autocast
 from mmplugins.functional.sets.boxes import check_boxes
 
 BOX_FORMATS = ('xyxy', 'xywh')
@@ -239,5 +239,5 @@ def _point_sum(x: Tensor, valid: Tensor | None) -> Tensor:
 
 def _pair_sum(x: Tensor, y: Tensor) -> Tensor:
     """Sums the product of every row of x with every row of y: (..., Q, P) and (..., G, P) to (..., Q, G)."""
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         return x @ y.mT

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmplugins.functional.checks.labels import check_floating
 from mmplugins.functional.checks.masks import MaskLogits
-from mmplugins.functional.device import DeferredReads
+from mmplugins.functional.device import DeferredReads, without_autocast
 from mmplugins.functional.masks.inputs import MaskInputs, mask_inputs
 from mmplugins.functional.sets.pairs import MatchedPairs, pack_pairs
 from mmplugins.registry import MODELS
@@ -128,7 +128,7 @@ class BaseMaskLoss(nn.Module, metaclass=ABCMeta):
                 f'expected pairs of {len(inputs.layers)} layers with {len(inputs.masks)} images each, got '
                 f'{[len(counts) for counts in pairs.counts]} images'
             )
-        with torch.autocast(inputs.device.type, enabled=False):
+        with without_autocast(inputs.device):
             losses = self.pair_losses(inputs, pairs, avg_factor, point_coords, **kwargs)
         return dict(zip(('loss_mask', 'loss_dice'), losses, strict=True))
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mmplugins.functional.checks.sets import Objects, check_objects, check_outputs, join_objects, valid_maps
-from mmplugins.functional.device import DeferredReads
+from mmplugins.functional.device import DeferredReads, without_autocast
 from mmplugins.functional.masks.inputs import MaskInputs
 from mmplugins.functional.sets.losses import (
     box_losses,
@@ -142,7 +142,7 @@ class SetCriterion(nn.Module):
             raise ValueError(f'expected one dict for each of {len(targets)} images in img_metas, got {len(metas)}')
         names = [meta.get('img_path') or f'image {index} of the batch' for index, meta in enumerate(metas)]
         logits = outputs['logits']
-        with torch.autocast(logits.device.type, enabled=False):
+        with without_autocast(logits.device):
             objects = join_objects(targets, ['labels', *needed], logits, names)
             self._reads.poll()
             objects = check_objects(objects, self.num_classes, names, self._reads)
