@@ -174,7 +174,7 @@ def build_runner(cfg: Config) -> Runner:
 def allow_checkpoints() -> None:
     """Lets ``torch.load`` read what mmengine puts into a checkpoint: its log, arrays and numbers of numpy.
 
-    From PyTorch 2.6 on ``torch.load`` refuses classes that it was not told of. mmengine 0.10.7 and older do not tell it,
+    From PyTorch 2.6 on ``torch.load`` refuses classes that it was not told of. mmengine up to 0.10.7 does not tell it,
     and could not test, resume or load what they had saved themselves; newer ones tell it at each load. Nothing that is
     allowed here runs code of the file: of ``getattr``, which a log's statistics are saved with, only these.
     """

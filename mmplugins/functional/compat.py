@@ -41,3 +41,15 @@ def compiled_where_exact(function: Function) -> Function:
     runs uncompiled inside a compiled model: its values are exact, and it is no faster.
     """
     return function if VERSION >= COMPILES_SINCE else torch.compiler.disable(function)
+
+
+def extremes(values: torch.Tensor) -> torch.Tensor:
+    """Returns the smallest and the largest of some values, detached, (2,); PyTorch 2.1 has neither for float16.
+
+    Args:
+        values: Of any real dtype and any shape but an empty one.
+    """
+    values = values.detach()
+    if VERSION < (2, 3) and values.dtype == torch.float16:
+        values = values.float()
+    return torch.stack(values.aminmax())

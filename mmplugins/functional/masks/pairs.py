@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmplugins.functional.compat import extremes
 from mmplugins.functional.device import DeferredReads, upload
 from mmplugins.functional.masks.ignored import Ignored
 
@@ -164,11 +165,9 @@ def check_mask_values(masks: Sequence[Tensor], reads: DeferredReads) -> None:
         ValueError: Other values occur.
     """
     reads.poll()
-    extremes = [
-        torch.stack(mask.detach().aminmax()).double() for mask in masks if mask.dtype != torch.bool and mask.numel()
-    ]
-    if extremes:
-        reads.push(torch.stack(extremes), _read_extremes)
+    found = [extremes(mask).double() for mask in masks if mask.dtype != torch.bool and mask.numel()]
+    if found:
+        reads.push(torch.stack(found), _read_extremes)
 
 
 def _read_extremes(extremes: Tensor) -> None:

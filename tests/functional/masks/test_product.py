@@ -5,6 +5,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from mmplugins.functional.masks.product import mask_product, takes_rows
 from mmplugins.functional.masks.sampled_logits import sample_logits
 from mmplugins.testing import assert_relative
+from tests.precisions import FLOAT16
 
 ROWS = (torch.tensor([0, 0, 2, 2]), torch.tensor([1, 3, 0, 3]))  # image and query; none of image 1
 
@@ -35,7 +36,7 @@ def layouts_of(node, call):
     return seen
 
 
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16, FLOAT16])
 def test_values_are_the_einsums(dtype):
     embed, features = scene(dtype, size=(40, 33), channels=32)
     expected = plain(embed, features)
@@ -113,7 +114,7 @@ def test_whoever_looks_at_the_gradient_gets_a_dense_one():
     assert torch.equal(kept.grad, seen[0])
 
 
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('dtype', [torch.bfloat16, FLOAT16])
 @pytest.mark.parametrize('precision', [torch.float32, torch.float64])
 def test_autocast(dtype, precision):
     """Values, dtypes and gradients are those of the einsum under autocast; float64 is left alone."""
