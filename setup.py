@@ -54,7 +54,7 @@ setup(
     license='Apache-2.0',
     license_files=['LICENSE'],
     keywords='computer vision, semantic segmentation, object detection, OpenMMLab',
-    python_requires='>=3.11',
+    python_requires='>=3.10',
     packages=find_packages(include=['mmplugins', 'mmplugins.*']),
     # PyTorch is left to the user, as in all OpenMMLab packages: which build is right depends on the machine.
     # So is mmengine, which two distributions provide; without it, importing mmplugins says what to install.

@@ -338,7 +338,7 @@ def packed_clip(dataset: dict, video: Video) -> dict:
         video.info = {key: value for key, value in info.items() if key != 'dataset'}  # for the second one of a merge
     sample = Compose([TRANSFORMS.build(step) for step in dataset.pipeline])(info)
     crop = (slice(None), slice(None, SIZE), slice(None, SIZE))
-    sample['inputs'] = sample['inputs'][:, *crop]
+    sample['inputs'] = sample['inputs'][(slice(None), *crop)]
     truth = sample['data_samples'].gt_sem_seg.data
     assert truth[0].unique().tolist()[-1] == sample['data_samples'].num_objects
     sample['data_samples'].gt_sem_seg = PixelData(data=truth[crop])

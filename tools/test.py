@@ -117,6 +117,8 @@ def draw_predictions(cfg: Config, show_dir: str) -> None:
     if takes(HOOKS, hook, 'test_out_dir'):
         hook['test_out_dir'] = str(Path(show_dir).absolute())  # a relative one would be taken from the log's folder
         return
+    if takes(HOOKS, hook, 'interval'):  # mmseg's until 1.2.2 obeys it in tests too
+        hook['interval'] = 1
     visualizer['save_dir'] = show_dir
     backends = visualizer.get('vis_backends') or []
     if not any(type_name(backend) == 'LocalVisBackend' for backend in backends):

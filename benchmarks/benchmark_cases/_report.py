@@ -24,7 +24,7 @@ COLOURS = {FORWARD: '#33658a', BACKWARD: '#f6ae2d', 'memory': '#5b8c5a'}
 def environment(devices: list[torch.device]) -> dict:
     """Describes the machine and the software, for the JSON file."""
     return {
-        'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+        'date': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
         'cpu': cpu_model(),
         'cpu_count': os.cpu_count(),
         'threads': torch.get_num_threads(),

@@ -8,6 +8,7 @@ Deliberate difference: a pickle may name only what a file of arrays needs, so th
 """
 
 import pickle
+import re
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ from .convert import (
 HEADS = ('panoptic_head', 'decode_head')  # in mmdetection's detectors, in mmsegmentation's EncoderDecoder
 NO_OBJECT_WEIGHT = 0.1  # of every released model
 RESNET_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}  # of each ResNet, by stage
+NUMPY_CORE = 'numpy.core' if np.__version__.startswith('1.') else 'numpy._core'
 NEEDED = {  # to build arrays; numpy 2 has renamed its core
     (f'{core}.{module}', name)
     for core in ('numpy.core', 'numpy._core')
@@ -167,7 +169,7 @@ class _ArraysOnly(pickle.Unpickler):
                 f'the file asks for {module}.{name}, which no checkpoint of arrays needs; it is not read, as it could '
                 'run any code'
             )
-        return super().find_class(module.replace('numpy.core', 'numpy._core'), name)
+        return super().find_class(re.sub(r'^numpy\._?core', NUMPY_CORE, module), name)
 
 
 def read_released(path: str | Path) -> dict[str, Tensor]:

@@ -7,17 +7,22 @@ UsageError before anything is trained.
 import gc
 import os
 from argparse import SUPPRESS, ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
+from pickle import UnpicklingError
 
+import numpy as np
+import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-from mmengine.logging import print_log
+from mmengine.logging import HistoryBuffer, print_log
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 from torch import distributed
+
+from mmplugins.functional.compat import VERSION
 
 
 class UsageError(Exception):
@@ -162,7 +167,32 @@ def build_runner(cfg: Config) -> Runner:
         os.environ.setdefault('LOCAL_RANK', os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', '0'))
     if get_device() == 'cpu':
         use_cpu(cfg)
+    allow_checkpoints()
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def allow_checkpoints() -> None:
+    """Lets ``torch.load`` read what mmengine puts into a checkpoint: its log, arrays and numbers of numpy.
+
+    From PyTorch 2.6 on ``torch.load`` refuses classes that it was not told of. mmengine up to 0.10.7 does not tell it,
+    and could not test, resume or load what they had saved themselves; newer ones tell it at each load. Nothing that is
+    allowed here runs code of the file: of ``getattr``, which a log's statistics are saved with, only these.
+    """
+    if VERSION < (2, 6):  # reads everything
+        return
+    core = np.core if np.__version__.startswith('1.') else np._core
+    allowed = [(_statistic, 'builtins.getattr'), HistoryBuffer, np.ndarray, np.dtype]
+    allowed += [type(np.dtype(kind)) for kind in np.typecodes['AllInteger'] + '?efd']
+    for function in (core.multiarray._reconstruct, core.multiarray.scalar):
+        # numpy 2 renamed the module; a file may come from either
+        allowed += [(function, f'numpy.{name}.multiarray.{function.__name__}') for name in ('core', '_core')]
+    torch.serialization.add_safe_globals(allowed)
+
+
+def _statistic(owner: type, name: str) -> Callable:
+    if owner is not HistoryBuffer:
+        raise UnpicklingError(f'the checkpoint asks for {name!r} of {owner!r}, which no log of mmengine needs')
+    return getattr(owner, name)
 
 
 def leave_process_group() -> None:

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 
 from mmplugins.functional.attention import local_attention
 from mmplugins.testing import assert_relative
+from tests.precisions import FLOAT16
 
 
 def example(batch=2, heads=2, height=5, width=7, channels=4, window=3, dtype=torch.float64):
@@ -109,7 +110,7 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(lambda *x: local_attention(*x, 2), example(1, 2, 3, 4, 2))
 
 
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('dtype', [torch.bfloat16, FLOAT16])
 def test_half_precision(dtype):
     inputs = example(height=9, width=11, window=5, dtype=torch.float32)
     expected = local_attention(*inputs)

@@ -10,9 +10,10 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
-from mmengine.runner.checkpoint import get_torch_safe_globals
 from mmengine.testing import RunnerTestCase
 
+from mmplugins.engine.launch import allow_checkpoints
+from mmplugins.functional.compat import VERSION
 from tests.tools.tiny_run import ROOT, free_port, make_data, run, run_here, write_config
 from tools import train
 
@@ -30,9 +31,9 @@ def losses(folder: Path, rank: int = 0) -> list[dict]:
 
 
 def load(path: Path) -> dict:
-    """Loads a checkpoint without unpickling anything that mmengine does not call safe."""
-    with torch.serialization.safe_globals(get_torch_safe_globals()):
-        return torch.load(path, weights_only=True)
+    """Loads a checkpoint as the tools do, from PyTorch 2.6 on without unpickling anything else."""
+    allow_checkpoints()
+    return torch.load(path, weights_only=VERSION >= (2, 6))
 
 
 def assert_same(actual: object, expected: object, where: str = 'checkpoint') -> None:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from mmplugins.functional.compat import extremes
 from mmplugins.functional.device import DeferredReads, cpu_kernels
 
 
@@ -60,8 +61,7 @@ def read_mask(mask: Tensor, ignore_index: int | None, reads: DeferredReads) -> t
     if mask.dtype == torch.bool or mask.numel() == 0:
         return mask, None
     if mask.is_floating_point():
-        extremes = torch.stack(mask.detach().aminmax())
-        reads.push(extremes, lambda found: _check_range(found, mask.dtype))
+        reads.push(extremes(mask), lambda found: _check_range(found, mask.dtype))
         return mask, None
 
     foreground = mask == 1

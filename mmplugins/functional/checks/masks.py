@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mmplugins.functional.checks.labels import check_floating
+from mmplugins.functional.compat import extremes
 from mmplugins.functional.device import DeferredReads
 
 MaskLogits = Tensor | Sequence[Tensor]  # (L, B, Q, h, w), or L tensors (B, Q, h, w)
@@ -75,15 +76,13 @@ def check_mask_values(masks: Sequence[Tensor], reads: DeferredReads) -> None:
         ValueError: Other values occur.
     """
     reads.poll()
-    extremes = [
-        torch.stack(mask.detach().aminmax()).double() for mask in masks if mask.dtype != torch.bool and mask.numel()
-    ]
-    if extremes:
-        reads.push(torch.stack(extremes), _read_extremes)
+    found = [extremes(mask).double() for mask in masks if mask.dtype != torch.bool and mask.numel()]
+    if found:
+        reads.push(torch.stack(found), _read_extremes)
 
 
-def _read_extremes(extremes: Tensor) -> None:
-    for low, high in extremes.tolist():
+def _read_extremes(found: Tensor) -> None:
+    for low, high in found.tolist():
         if not (low >= 0 and high <= 1):  # written so that NaN raises
             raise ValueError(
                 f'masks must be bool, or hold 0 and 1, or floats between, got {low:g} to {high:g}; threshold 8-bit '

@@ -14,6 +14,7 @@ Letters: B images, Q queries, C channels, h w size of the logits, M rows.
 import torch
 from torch import Tensor
 
+from mmplugins.functional.compat import autocast_dtype
 from mmplugins.functional.device import cpu_kernels, zeros_buffer
 
 
@@ -32,10 +33,9 @@ def mask_product(embed: Tensor, features: Tensor) -> Tensor:
     """
     if not (torch.is_grad_enabled() and (embed.requires_grad or features.requires_grad)):
         return _product(embed, features)
-    kind = embed.device.type
-    if torch.is_autocast_enabled(kind):
+    lower = autocast_dtype(embed.device.type)
+    if lower is not None:
         # Here, not by autocast inside: what the backward pass needs is then kept in that dtype.
-        lower = torch.get_autocast_dtype(kind)
         embed, features = (x if x.dtype == torch.float64 else x.to(lower) for x in (embed, features))
     return _MaskProduct.apply(embed, features)
 

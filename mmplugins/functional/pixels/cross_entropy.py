@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from mmplugins.functional.compat import is_compiling
+
 
 def pixel_cross_entropy(logits: Tensor, label: Tensor, ignore_index: int) -> Tensor:
     """Computes the cross entropy of each pixel.
@@ -21,7 +23,7 @@ def pixel_cross_entropy(logits: Tensor, label: Tensor, ignore_index: int) -> Ten
     Returns:
         Shape (N, H, W).
     """
-    if torch.compiler.is_compiling():  # the compiler fuses torch's own, and could not follow a choice of pixels
+    if is_compiling():  # the compiler fuses torch's own, and could not follow a choice of pixels
         return F.cross_entropy(logits, label, ignore_index=ignore_index, reduction='none')
     return _PixelCrossEntropy.apply(logits, label, ignore_index)
 

@@ -16,6 +16,7 @@ from mmplugins.functional.checks.labels import (
     check_weight_shape,
     class_weight_of,
 )
+from mmplugins.functional.compat import compiled_where_exact
 from mmplugins.functional.device import DeferredReads
 from mmplugins.functional.pixels.reduction import check_reduction
 
@@ -49,6 +50,7 @@ class BaseLoss(nn.Module, metaclass=ABCMeta):
         """Name of the loss in the log."""
         return self._loss_name
 
+    @compiled_where_exact
     def forward(
         self,
         pred: Tensor,

@@ -6,6 +6,7 @@ from mmplugins.functional.masks import product as product_module
 from mmplugins.functional.masks.product import mask_product
 from mmplugins.functional.masks.sampled_logits import sample_logits
 from mmplugins.testing import assert_relative
+from tests.precisions import FLOAT16
 
 ROWS = (torch.tensor([0, 0, 2, 2]), torch.tensor([1, 3, 0, 3]))  # image and query; none of image 1
 
@@ -28,7 +29,7 @@ def at_points(logits, number=20, rows=ROWS):
     return sample_logits(logits, points.to(logits.device).to(torch.promote_types(logits.dtype, torch.float32)), rows)
 
 
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16, FLOAT16])
 def test_values_are_the_einsums(dtype):
     embed, features = scene(dtype, size=(40, 33), channels=32)
     expected = plain(embed, features)
@@ -131,7 +132,7 @@ def test_a_hook_that_changes_the_gradient_is_obeyed(row_calls):
         assert_relative(ours, theirs, 1e-6)
 
 
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('dtype', [torch.bfloat16, FLOAT16])
 @pytest.mark.parametrize('precision', [torch.float32, torch.float64])
 def test_autocast(dtype, precision):
     """Values, dtypes and gradients are those of the einsum under autocast; float64 is left alone."""

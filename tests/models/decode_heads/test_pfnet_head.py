@@ -6,6 +6,7 @@ import torch
 
 from mmplugins.testing import assert_relative, load_golden
 from tests.locations import ROOT, golden_files
+from tests.precisions import FLOAT16
 
 pytest.importorskip('mmseg', reason='PFNetHead is a decode head of mmseg')
 
@@ -150,7 +151,7 @@ def test_8_bit_masks_are_told():
         small_pfnet().loss(images(2, 3, 32, 32), data_samples(255 * masks(2, 32, 32)))
 
 
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('dtype', [torch.bfloat16, FLOAT16])
 def test_attention_under_autocast(dtype):
     """Squares summed over a map overflow float16: 100 ** 2 * 16 > 65504."""
     positioning = small_pfnet().decode_head.positioning
