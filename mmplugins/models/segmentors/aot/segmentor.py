@@ -15,7 +15,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from mmplugins.functional.device import DeferredReads
+from mmplugins.models.losses.deferred_checks import DeferredChecks
 from mmplugins.models.losses.topk_cross_entropy_loss import current_iteration
 from mmplugins.registry import MODELS
 
@@ -49,7 +49,7 @@ class TrainSettings:
 
 
 @MODELS.register_module()
-class AOT(BaseModel):
+class AOT(DeferredChecks, BaseModel):
     """Semi-supervised video object segmentation: the masks of the first frame are given, all others are found.
 
     What the data loader gives:
@@ -136,7 +136,6 @@ class AOT(BaseModel):
             dict(type='mmplugins.SoftJaccardLoss', loss_weight=0.5),
         ]
         self.loss_decode = nn.ModuleList(MODELS.build(x) for x in ([losses] if isinstance(losses, dict) else losses))
-        self._reads = DeferredReads()
         self._tracker: Tracker | None = None
 
     def forward(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None = None, mode: str = 'tensor'):
@@ -222,7 +221,7 @@ class AOT(BaseModel):
         return [sample]
 
     def train(self, mode: bool = True) -> 'AOT':
-        """Sets the mode, and forgets the video that was tracked."""
+        """Sets the mode and forgets the video that was tracked; see ``DeferredChecks`` for what it may raise."""
         self._tracker = None
         return super().train(mode)
 

@@ -47,7 +47,9 @@ def test_step_by_step():
                 torch.testing.assert_close(logits[t][b : b + 1, :used], expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize('loss', [TopKCrossEntropyLoss(0.15, 0), SoftJaccardLoss()])
+@pytest.mark.parametrize(
+    'loss', [TopKCrossEntropyLoss(top_k_percent_pixels=0.15, hard_example_mining_step=0), SoftJaccardLoss()]
+)
 def test_each_sample_has_its_own_objects(loss):
     """Identities without an object take no part: the batch has the mean of the samples' losses on their own objects."""
     logits = sequence_logits(tiny_aot().eval().network, clips(length=2), masks(2), OBJECTS, SequencePass())[1]
