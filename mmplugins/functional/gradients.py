@@ -46,7 +46,7 @@ class _NoGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, anchor: Tensor, name: str) -> Tensor:
         ctx.name = name
-        return x.view_as(x)
+        return x.clone()
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[None, None, None]:
