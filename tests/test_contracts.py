@@ -139,3 +139,19 @@ def test_module_headers_and_lengths():
         assert source.startswith('"""'), f'{path} does not open with a docstring'
         count = len(code_lines(source))
         assert count <= 300, f'{path} has {count} lines of code; 300 is the limit'
+
+
+def test_files_named_in_the_docs_exist():
+    documents = [
+        ROOT / 'README.md',
+        ROOT / 'CONTRIBUTING.md',
+        *(ROOT / 'docs').glob('*.md'),
+        *ROOT.glob('configs/*/*.md'),
+    ]
+    named = {
+        (document.relative_to(ROOT).as_posix(), path)
+        for document in documents
+        for path in re.findall(r'\b(?:mmplugins|tools|configs|docs)/[\w/.-]*\.(?:py|md|sh)\b', document.read_text())
+    }
+    assert len(named) > 30
+    assert [pair for pair in sorted(named) if not (ROOT / pair[1]).exists()] == []

@@ -1,9 +1,9 @@
 """Panoptic quality.
 
 Paper: Panoptic Segmentation (CVPR 2019). Released code: panopticapi's evaluation.py, which is on no package index.
-Deliberate differences: areas are counted in the images, not read from the annotations; all crowds of a class in an image
-excuse a prediction, not the last one alone; pixels of a segment that the annotations do not list are void; an average over
-no class is NaN, not a division by zero.
+Deliberate differences: areas are counted in the images, not read from the annotations; all crowds of a class in an
+image excuse a prediction, not the last one alone; pixels of a segment that the annotations do not list are void; an
+average over no class is NaN, not a division by zero.
 
 Shapes: H W image size, C classes.
 """

@@ -1,7 +1,7 @@
 """Panoptic quality on COCO's format, without panopticapi, which mmdet's metric of the same name needs.
 
-The differences in the numbers are those of ``mmplugins.evaluation.functional.panoptic``; none of them shows on COCO's own
-files. Deliberate differences from mmdet's metric: images are compared in memory; files are written for a server's
+The differences in the numbers are those of ``mmplugins.evaluation.functional.panoptic``; none of them shows on COCO's
+own files. Deliberate differences from mmdet's metric: images are compared in memory; files are written for a server's
 evaluation only.
 """
 
