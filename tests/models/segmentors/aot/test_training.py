@@ -6,7 +6,8 @@ pytest.importorskip('mmseg', reason='AOT is built with mmseg')
 from mmplugins.models.losses import SoftJaccardLoss, TopKCrossEntropyLoss
 from mmplugins.models.segmentors.aot import training
 from mmplugins.models.segmentors.aot.memory import FrameMemory
-from mmplugins.models.segmentors.aot.training import SequencePass, sequence_logits
+from mmplugins.models.segmentors.aot.settings import SequencePass
+from mmplugins.models.segmentors.aot.training import sequence_logits
 from tests.models.segmentors.aot.aot_models import clips, moving_masks, tiny_aot
 
 OBJECTS = torch.tensor([2, 1])
