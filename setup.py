@@ -57,7 +57,8 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['mmplugins', 'mmplugins.*']),
     # PyTorch is left to the user, as in all OpenMMLab packages: which build is right depends on the machine.
-    # So is mmengine, which two distributions provide; without it, importing mmplugins says what to install.
+    # So is mmengine, which two distributions provide; without it, the first use of a registry says what
+    # to install, and mmplugins.functional works.
     install_requires=['numpy', 'packaging'],
     # mmcv-lite and mmcv share their modules, and mmcv-lite asks for a distribution that clashes with onedl-mmengine:
     # 'seg' leaves mmcv to the README.

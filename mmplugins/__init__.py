@@ -1,16 +1,18 @@
 """mmplugins: exact and fast components of well-known papers for the OpenMMLab toolboxes.
 
-Importing this package checks mmengine's version and tells mmengine where our configs lie; a component is imported when
-its type is first built. ``python -m mmplugins.doctor`` tells what can be built in the current environment.
+Importing this package tells mmengine, where there is one, where our configs lie, and nothing else: the first use of a
+registry checks mmengine's version, and a component is imported when its type is first built, so that
+``mmplugins.functional`` needs no toolbox. ``python -m mmplugins.doctor`` tells what can be built in the current
+environment.
 """
 
-from mmplugins.hosts import require_host
 from mmplugins.version import __version__
 
-require_host('mmengine', 'mmplugins')
-
-from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
-
-MODULE2PACKAGE.setdefault('mmplugins', 'mmplugins')  # lets a config say _base_ = 'mmplugins::...'
+try:
+    from mmengine.config.utils import MODULE2PACKAGE
+except ImportError:  # none, or one that is too old; mmplugins.registry says what to install
+    pass
+else:
+    MODULE2PACKAGE.setdefault('mmplugins', 'mmplugins')  # lets a config say _base_ = 'mmplugins::...'
 
 __all__ = ['__version__']

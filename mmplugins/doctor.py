@@ -5,15 +5,16 @@ from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 
-from mmengine.registry import Registry
-
-from mmplugins import registry
 from mmplugins.hosts import HOSTS, problem_with
 from mmplugins.version import __version__
 
 
-def registries() -> dict[str, Registry]:
-    """Gives the registries of mmplugins by name, with everything that they know imported."""
+def registries() -> dict:
+    """Returns the registries of mmplugins by name, with everything that they know imported; they need mmengine."""
+    from mmengine.registry import Registry
+
+    from mmplugins import registry
+
     found = {name: value for name, value in vars(registry).items() if isinstance(value, Registry)}
     for value in found.values():
         value.import_from_location()
@@ -50,6 +51,9 @@ def main() -> None:
     print('Versions')
     for name, version in versions():
         print(f'  {name:<24}{version}')
+    if problem := problem_with('mmengine'):
+        print(f'\nNo component can be built here: {problem}. mmplugins.functional works without it.')
+        return
     print('\nComponents')
     reasons: dict[str, list[str]] = {}
     for registry_name, component, reason in components():

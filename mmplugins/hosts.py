@@ -8,8 +8,6 @@ import importlib
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from packaging.version import InvalidVersion, Version
-
 
 class Host(NamedTuple):
     """A toolbox.
@@ -75,6 +73,8 @@ def problem_with(host: str) -> str | None:
         if found is None:
             what = 'mmcv with compiled operators (mmcv._ext)' if module == 'mmcv._ext' else module
             return f'{what} is not installed; run `{wanted.install}`'
+    from packaging.version import InvalidVersion, Version  # not needed by those who have no toolbox
+
     try:
         version = importlib.import_module(host).__version__
     except (ImportError, AssertionError) as error:  # a toolbox asserts the versions of those below it

@@ -2,13 +2,18 @@
 
 ``type='mmplugins.X'`` builds X from any default scope, with or without ``custom_imports``: mmengine imports this
 module when it meets the scope, and a registry imports the packages in its ``locations`` one after the other until
-the type is there. Packages that need no host come first, so that a loss never imports a toolbox.
+the type is there. Packages that need no host come first, so that a loss never imports a toolbox. Importing this module
+without mmengine, or with one that is too old, raises an ImportError that says what to install.
 """
 
 from importlib import import_module
 
-from mmengine import registry as mmengine_registry
-from mmengine.registry import DefaultScope, Registry
+from mmplugins.hosts import require_host
+
+require_host('mmengine', 'the registry of mmplugins')
+
+from mmengine import registry as mmengine_registry  # noqa: E402
+from mmengine.registry import DefaultScope, Registry  # noqa: E402
 
 
 class PluginRegistry(Registry):

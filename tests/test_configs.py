@@ -17,7 +17,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from mmplugins.engine.launch import UsageError, check_data
-from mmplugins.functional.panoptic import segment_image
+from mmplugins.functional.segment_images import segment_image
 from mmplugins.hosts import problem_with
 
 ROOT = Path(__file__).parents[1]

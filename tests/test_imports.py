@@ -12,7 +12,7 @@ ALLOWED = {
     'functional/pixels': {'functional', 'functional/checks'},
     'functional/sets': {'functional', 'functional/checks'},
     'functional/masks': {'functional', 'functional/checks', 'functional/sets'},
-    'conversion': set(),
+    'conversion': {'hosts'},
     'models/losses': {'functional', 'registry'},
     'models/task_modules/match_costs': {'functional', 'registry'},
     'models/task_modules/assigners': {'functional', 'registry', 'hosts', 'models/task_modules/match_costs'},

@@ -42,7 +42,7 @@ def ohem(device: torch.device, shape: tuple, min_kept: int) -> dict:
 @ohem.contender('ours')
 def ohem_ours(logits: Tensor, label: Tensor, min_kept: int) -> Run:
     """Builds ours."""
-    loss = OhemCrossEntropyLoss(THRESH, min_kept)
+    loss = OhemCrossEntropyLoss(thresh=THRESH, min_kept=min_kept)
     return lambda: loss(logits, label)
 
 
@@ -74,7 +74,7 @@ def ohem_stride8(device: torch.device, shape: tuple, min_kept: int) -> dict:
 @ohem_stride8.contender('ours')
 def ohem_stride8_ours(logits: Tensor, label: Tensor, min_kept: int) -> Run:
     """Builds ours."""
-    loss = OhemCrossEntropyLoss(THRESH, min_kept, threshold_stride=8)
+    loss = OhemCrossEntropyLoss(thresh=THRESH, min_kept=min_kept, threshold_stride=8)
     return lambda: loss(logits, label)
 
 
@@ -142,7 +142,7 @@ def topk(device: torch.device, shape: tuple) -> dict:
 @topk.contender('ours')
 def topk_ours(logits: Tensor, label: Tensor) -> Run:
     """Builds ours, past the end of the annealing."""
-    loss = TopKCrossEntropyLoss(TOP_K, hard_example_mining_step=50_000)
+    loss = TopKCrossEntropyLoss(top_k_percent_pixels=TOP_K, hard_example_mining_step=50_000)
     return lambda: loss(logits, label, step=60_000)
 
 

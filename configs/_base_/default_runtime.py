@@ -13,6 +13,5 @@ env_cfg = dict(
 )
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer')
-log_processor = dict(by_epoch=False)
 # A run that is resumed ends as one that was not interrupted (exact without data loading workers).
 custom_hooks = [dict(type='mmplugins.IterSeedHook')]

@@ -1,10 +1,4 @@
 # AOT-B on synthetic clips of static images, as released: what it begins the main training from.
-_base_ = [
-    '../_base_/models/aot_b.py',
-    '../_base_/datasets/static-vos_465x465.py',
-    '../_base_/schedules/aot_pretrain_100k.py',
-    '../_base_/default_runtime_vos.py',
-]
+_base_ = ['../_base_/models/aot_b.py', '../_base_/aot_pretrain.py']
 
-# The memory always sees the truth; the reference frame's losses fall to 0 over a tenth of the training.
-model = dict(train_cfg=dict(own_masks_from=None, aux_loss_steps=10000))
+model = dict(train_cfg=_base_.pretrain_cfg)

@@ -17,4 +17,3 @@ model = dict(
     test_cfg=dict(panoptic_on=False),
 )
 default_hooks = dict(checkpoint=dict(save_best='coco/segm_mAP'))
-log_processor = dict(by_epoch=False)

@@ -26,4 +26,3 @@ model = dict(
 )
 default_hooks = dict(checkpoint=dict(save_best='coco_panoptic/PQ'))
 visualizer = dict(type='mmplugins.PanopticVisualizer')
-log_processor = dict(by_epoch=False)

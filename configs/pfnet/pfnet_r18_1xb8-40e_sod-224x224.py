@@ -7,5 +7,4 @@ _base_ = [
 ]
 
 model = dict(data_preprocessor=dict(size=(224, 224)))  # height, width
-log_processor = dict(by_epoch=True)
 randomness = dict(seed=0)

@@ -7,4 +7,3 @@ _base_ = [
 ]
 
 model = dict(data_preprocessor=dict(size=(416, 416)))  # height, width
-log_processor = dict(by_epoch=True)

@@ -1,1 +1,5 @@
-"""What runs a config: the launch of the tools, and hooks. Imports nothing by itself."""
+"""What runs a config: the launch of the tools, and hooks."""
+
+from mmplugins.hosts import require_host
+
+require_host('mmengine', 'mmplugins.engine')

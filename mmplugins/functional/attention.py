@@ -18,7 +18,10 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
+
+from mmplugins.functional.device import full_precision
+from mmplugins.functional.gradients import first_order
 
 TILE = 8  # a larger tile makes fewer and larger products, and more of each is off the band
 OUTSIDE = -1e30  # logit of keys beyond the border; finite, because the last tiles may have queries without any key
@@ -207,7 +210,7 @@ class _LocalAttention(torch.autograd.Function):
         return tiles.inner(out, False)
 
     @staticmethod
-    @once_differentiable
+    @first_order('local_attention')
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, r, s, *attentions = ctx.saved_tensors
         tiles: _Tiles = ctx.tiles
@@ -245,7 +248,7 @@ def _attention(tiles: _Tiles, queries: Tensor, keys: Tensor, r: Tensor, b: Tenso
     """Attention of a row of tiles, (B, T, window ** 2), in the queries' dtype."""
     q = tiles.queries(queries, row)  # (B, T, D)
     logits = torch.baddbmm(b[:, None], tiles.by_head(q), r.mT)  # (heads, B T / heads, window ** 2)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)).view(len(q), -1, logits.shape[-1])
+    logits = full_precision(logits).view(len(q), -1, logits.shape[-1])
     products = torch.bmm(q * tiles.channels**-0.5, tiles.keys(keys, row).mT)  # (B, T, K)
     windows = tiles.windows(logits).add_(tiles.band(products))
     outside = tiles.outside(row, q.device)

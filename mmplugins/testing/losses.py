@@ -23,7 +23,7 @@ class LossContract:
     call: dict = {}
 
     def example(self, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-        """Gives a small prediction and a target with some ignored pixels; deterministic."""
+        """Returns a small prediction and a target with some ignored pixels; deterministic."""
         generator = torch.Generator().manual_seed(0)
         logits = 2 * torch.randn(2, 5, 7, 9, generator=generator, dtype=torch.float64)
         label = torch.randint(0, 5, (2, 7, 9), generator=generator)
@@ -31,7 +31,7 @@ class LossContract:
         return logits.to(dtype), label
 
     def ignored(self, target: Tensor) -> Tensor:
-        """Gives a target of which every pixel is ignored."""
+        """Returns a target of which every pixel is ignored."""
         return torch.full_like(target, 255)
 
     def build(self, **settings):
@@ -75,6 +75,20 @@ class LossContract:
             self.run(loss, pred, target, reduction_override='average')
         with pytest.raises(ValueError, match='avg_factor divides a mean'):
             self.run(loss, pred, target, reduction_override='sum', avg_factor=7.0)
+
+    @pytest.mark.parametrize('reduction', ['mean', 'sum', 'none'])
+    def test_reduction_is_a_setting(self, reduction):
+        pred, target = self.example()
+        value = self.run(self.build(reduction=reduction), pred, target)
+        assert torch.equal(value, self.run(self.build(), pred, target, reduction_override=reduction))
+        other = 'sum' if reduction == 'mean' else 'mean'
+        overridden = self.run(self.build(reduction=other), pred, target, reduction_override=reduction)
+        assert torch.equal(overridden, value)
+        assert f"reduction='{reduction}'" in repr(self.build(reduction=reduction))
+
+    def test_unknown_reduction_raises_when_built(self):
+        with pytest.raises(ValueError, match=r"reduction must be one of .*, got 'average'"):
+            self.build(reduction='average')
 
     def test_stands_beside_others(self):
         pred, target = self.example()

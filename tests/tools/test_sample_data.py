@@ -9,7 +9,7 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from mmplugins.functional.panoptic import segment_ids
+from mmplugins.functional.segment_images import segment_ids
 from mmplugins.hosts import problem_with
 from mmplugins.registry import DATASETS
 

@@ -10,7 +10,7 @@ from mmcv.transforms import BaseTransform
 from mmengine import fileio
 from PIL import Image
 
-from mmplugins.functional.panoptic import segment_ids
+from mmplugins.functional.segment_images import segment_ids
 from mmplugins.hosts import require_host
 from mmplugins.registry import TRANSFORMS
 

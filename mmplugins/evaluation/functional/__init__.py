@@ -1,6 +1,16 @@
 """The arithmetic of metrics, on numpy arrays."""
 
+from .panoptic import count_segments, panoptic_quality
 from .video_objects import object_scores, series_statistics
 from .video_results import object_results, results_table, summarize, write_results
 
-__all__ = ['object_results', 'object_scores', 'results_table', 'series_statistics', 'summarize', 'write_results']
+__all__ = [
+    'count_segments',
+    'object_results',
+    'object_scores',
+    'panoptic_quality',
+    'results_table',
+    'series_statistics',
+    'summarize',
+    'write_results',
+]

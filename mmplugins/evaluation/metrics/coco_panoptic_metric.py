@@ -1,8 +1,8 @@
 """Panoptic quality on COCO's format, without panopticapi, which mmdet's metric of the same name needs.
 
-The differences in the numbers are those of ``mmplugins.functional.panoptic``; none of them shows on COCO's own files.
-Deliberate differences from mmdet's metric: images are compared in memory; files are written for a server's evaluation
-only.
+The differences in the numbers are those of ``mmplugins.evaluation.functional.panoptic``; none of them shows on COCO's
+own files. Deliberate differences from mmdet's metric: images are compared in memory; files are written for a server's
+evaluation only.
 """
 
 import json
@@ -18,7 +18,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from PIL import Image
 
-from mmplugins.functional.panoptic import count_segments, panoptic_quality, segment_ids, segment_image
+from mmplugins.evaluation.functional import count_segments, panoptic_quality
+from mmplugins.functional.segment_images import segment_ids, segment_image
 from mmplugins.registry import METRICS
 
 INSTANCE_OFFSET = 1000  # a predicted segment is class + INSTANCE_OFFSET * number of the instance, as in mmdet

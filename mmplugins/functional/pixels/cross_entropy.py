@@ -7,9 +7,10 @@ two, and on the CPU it computes the pixels only whose loss takes part.
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
 from mmplugins.functional.compat import is_compiling
+from mmplugins.functional.gradients import first_order
 
 
 def pixel_cross_entropy(logits: Tensor, label: Tensor, ignore_index: int) -> Tensor:
@@ -40,7 +41,7 @@ class _PixelCrossEntropy(torch.autograd.Function):
         return loss.view_as(label)
 
     @staticmethod
-    @once_differentiable
+    @first_order('pixel_cross_entropy')
     def backward(ctx: FunctionCtx, grad_loss: Tensor) -> tuple[Tensor, None, None]:
         # d loss / d logit_c = p_c - [c is the true class]
         log_prob, index, ignored = ctx.saved_tensors

@@ -29,18 +29,29 @@ class HardPixels(NamedTuple):
     kept_fraction: Tensor
 
 
-def kth_smallest(values: Tensor, k: Tensor) -> Tensor:
-    """Finds the k-th smallest of non-negative values for a k that is known on the device only.
+def kth_smallest(values: Tensor, k: int | Tensor) -> Tensor:
+    """Finds the k-th smallest of non-negative values.
 
-    The bits of non-negative floats, read as an integer, have the order of the floats: bisection over the bits needs
-    one count per bit and no sort, no copy of the values and no host sync.
+    On the CPU a count goes to torch's ``kthvalue``. That raises on CUDA where ``torch.use_deterministic_algorithms`` is
+    on, and takes no count that is known on the device only; then ``kth_smallest_by_bits`` finds the same value.
 
     Args:
         values: float32 or float64, non-negative, at least one; any shape.
-        k: Integer scalar tensor, 1 for the smallest.
+        k: 1 for the smallest; an integer scalar tensor where it is known on the device only.
 
     Returns:
-        Scalar of the values' dtype; infinity if k exceeds the number of values.
+        Scalar of the values' dtype; infinity if a tensor k exceeds the number of values.
+    """
+    if isinstance(k, int) and values.device.type == 'cpu':
+        return values.flatten().kthvalue(k).values
+    return kth_smallest_by_bits(values, k)
+
+
+def kth_smallest_by_bits(values: Tensor, k: int | Tensor) -> Tensor:
+    """Does the same by bisection, on any device, without waiting for it.
+
+    The bits of non-negative floats, read as an integer, have the order of the floats: bisection over the bits needs
+    one count per bit, no sort and no copy of the values.
     """
     bits = values.view(torch.int32 if values.dtype == torch.float32 else torch.int64)
     low = torch.zeros((), dtype=bits.dtype, device=bits.device)
@@ -77,7 +88,7 @@ def ohem_threshold(prob: Tensor, valid: Tensor, thresh: float, min_kept: int | f
         kth = kth_smallest(torch.where(valid, prob, torch.inf), count)
     elif 0 < min_kept < prob.numel():
         count = min_kept
-        kth = torch.where(valid, prob, torch.inf).flatten().kthvalue(min_kept).values
+        kth = kth_smallest(torch.where(valid, prob, torch.inf), min_kept)
     else:
         count = min_kept
         kth = thresh

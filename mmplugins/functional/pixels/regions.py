@@ -22,7 +22,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from mmplugins.functional.gradients import first_order
 
 VARIANTS = ('paper', 'released')
 _CPU_CHUNK = 1 << 15  # pixels: the eight or so float32 buffers of this size stay in a core's L2 cache
@@ -206,7 +207,7 @@ class _RegionLoss(torch.autograd.Function):
         return value
 
     @staticmethod
-    @once_differentiable
+    @first_order('a region loss (soft_iou_loss, bce_iou_loss, structure_loss)')
     def backward(ctx, grad_value: Tensor):
         (grad,) = ctx.saved_tensors
         return grad * grad_value[:, None, None], None, None, None, None

@@ -7,7 +7,9 @@ images keep float32's precision, and the gradient is written down, which needs o
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
+
+from mmplugins.functional.gradients import first_order
 
 BLOCK = 8192  # pixels summed in float32 before the sums are added in float64
 
@@ -28,7 +30,7 @@ class _ClassSums(torch.autograd.Function):
         return total.to(prob.dtype), true.to(prob.dtype)
 
     @staticmethod
-    @once_differentiable
+    @first_order('soft_jaccard_loss')
     def backward(ctx: FunctionCtx, grad_total: Tensor, grad_true: Tensor) -> tuple[Tensor, None, None]:
         # d/dp_c = share (grad_total_c + g_c grad_true_c), and through the softmax p_c (d/dp_c - sum_k p_k d/dp_k)
         prob, index, share = ctx.saved_tensors

@@ -1,5 +1,7 @@
 """Losses; none of them needs mmdet or mmseg."""
 
+import mmplugins.registry  # noqa: F401, first: it says what to install where mmengine is missing
+
 from .base import BaseLoss
 from .bce_iou_loss import BCEIoULoss
 from .dense_mask_loss import DenseMaskLoss

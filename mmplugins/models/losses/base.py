@@ -17,33 +17,35 @@ from mmplugins.functional.checks.labels import (
     class_weight_of,
 )
 from mmplugins.functional.compat import compiled_where_exact
-from mmplugins.functional.device import DeferredReads
+from mmplugins.functional.device import full_precision
 from mmplugins.functional.pixels.reduction import check_reduction
 
+from .deferred_checks import DeferredChecks
 
-class BaseLoss(nn.Module, metaclass=ABCMeta):
-    """Base class of the losses.
+
+class BaseLoss(DeferredChecks, nn.Module, metaclass=ABCMeta):
+    """Base class of the losses. All settings are keywords; every loss takes these, in this order, after its own.
 
     Args:
         loss_weight: Factor of the loss.
+        ignore_index: Label that takes no part, unless the head passes its own; None: every label is a class.
+        reduction: 'mean', 'sum' or 'none', unless a call overrides it.
         loss_name: Name in the log; heads add up what starts with 'loss'.
-        ignore_index: Label that takes no part; a head's own, passed at the call, comes first.
-        reduction: 'mean', 'sum' or 'none'.
     """
 
     def __init__(
         self,
+        *,
         loss_weight: float = 1.0,
-        loss_name: str = 'loss',
         ignore_index: int | None = 255,
         reduction: str = 'mean',
+        loss_name: str = 'loss',
     ) -> None:
         super().__init__()
         self.loss_weight = loss_weight
         self.ignore_index = ignore_index
         self.reduction = check_reduction(reduction)
         self._loss_name = loss_name
-        self._reads = DeferredReads()
 
     @property
     def loss_name(self) -> str:
@@ -79,7 +81,7 @@ class BaseLoss(nn.Module, metaclass=ABCMeta):
             ValueError: Shapes do not fit or the target holds values that it must not; see the class.
         """
         check_floating('pred', pred)
-        pred = pred if pred.dtype == torch.float64 else pred.float()
+        pred = full_precision(pred)
         with torch.autocast(pred.device.type, enabled=False):
             loss = self.compute(
                 pred,
@@ -105,35 +107,24 @@ class BaseLoss(nn.Module, metaclass=ABCMeta):
     ) -> Tensor:
         """Computes the loss without its ``loss_weight``; takes what ``forward`` takes, defaults resolved."""
 
-    def train(self, mode: bool = True) -> 'BaseLoss':
-        """Sets the mode; before an evaluation, raises what checks on the device have found so far."""
-        if not mode:
-            self._reads.flush()
-        return super().train(mode)
-
     def extra_repr(self) -> str:
         """Shows the settings in ``print(model)``."""
-        return f'loss_weight={self.loss_weight}, loss_name={self.loss_name!r}, ignore_index={self.ignore_index}'
+        return (
+            f'loss_weight={self.loss_weight}, ignore_index={self.ignore_index}, reduction={self.reduction!r}, '
+            f'loss_name={self.loss_name!r}'
+        )
 
 
 class BaseLabelLoss(BaseLoss):
     """Base class of losses on label maps, with optional class weights.
 
     Args:
-        loss_weight: Factor of the loss.
-        loss_name: Name in the log.
-        ignore_index: Label that takes no part, unless the head passes its own; None: every label is a class.
         class_weight: Weight of each class, or a file that holds the list.
+        **shared: Settings of ``BaseLoss``.
     """
 
-    def __init__(
-        self,
-        loss_weight: float,
-        loss_name: str,
-        ignore_index: int | None,
-        class_weight: Sequence[float] | str | None = None,
-    ) -> None:
-        super().__init__(loss_weight, loss_name, ignore_index)
+    def __init__(self, *, class_weight: Sequence[float] | str | None = None, **shared) -> None:
+        super().__init__(**shared)
         self.register_buffer('class_weight', class_weight_tensor(class_weight), persistent=False)
 
     def check(
@@ -169,7 +160,7 @@ class BaseLabelLoss(BaseLoss):
 
 
 def class_weight_tensor(class_weight: Sequence[float] | str | None) -> Tensor | None:
-    """Gives class weights as a float32 tensor (C,).
+    """Returns class weights as a float32 tensor (C,).
 
     Args:
         class_weight: The weights; or a JSON, YAML, pickle or ``.npy`` file that holds them, as mmseg takes it; or None.

@@ -20,8 +20,9 @@ class BCEIoULoss(BaseRegionLoss):
 
     Args:
         loss_weight: Factor of the loss.
-        loss_name: Name in the log.
         ignore_index: Value of ignored pixels in integer masks, unless the head passes its own; None: there are none.
+        reduction: 'mean', 'sum' or 'none', unless a call overrides it.
+        loss_name: Name in the log.
 
     Shape:
         - pred: logits (N, 1, H, W), any floating dtype.
@@ -41,9 +42,14 @@ class BCEIoULoss(BaseRegionLoss):
     """
 
     def __init__(
-        self, loss_weight: float = 1.0, loss_name: str = 'loss_bce_iou', ignore_index: int | None = 255
+        self,
+        *,
+        loss_weight: float = 1.0,
+        ignore_index: int | None = 255,
+        reduction: str = 'mean',
+        loss_name: str = 'loss_bce_iou',
     ) -> None:
-        super().__init__(loss_weight, loss_name, ignore_index)
+        super().__init__(loss_weight=loss_weight, ignore_index=ignore_index, reduction=reduction, loss_name=loss_name)
 
     def per_image(self, logits: Tensor, mask: Tensor, count: Tensor | None) -> Tensor:
         """Computes the loss of each image, (N,)."""

@@ -8,17 +8,18 @@ from torch import Tensor, nn
 
 from mmplugins.functional.checks.labels import check_floating
 from mmplugins.functional.checks.masks import MaskLogits
-from mmplugins.functional.device import DeferredReads, without_autocast
+from mmplugins.functional.device import without_autocast
 from mmplugins.functional.masks.inputs import MaskInputs, mask_inputs
 from mmplugins.functional.sets.pairs import MatchedPairs, pack_pairs
 from mmplugins.registry import MODELS
 
+from .deferred_checks import DeferredChecks
 from .toolbox import equal_weight
 
 Losses = tuple[Tensor, Tensor]
 
 
-class BaseMaskLoss(nn.Module, metaclass=ABCMeta):
+class BaseMaskLoss(DeferredChecks, nn.Module, metaclass=ABCMeta):
     """Base class of the losses between mask logits and the masks of objects.
 
     Losses of mmdet that the built-in ones equal up to ``loss_weight`` are not called: the built-in ones compute them.
@@ -40,7 +41,6 @@ class BaseMaskLoss(nn.Module, metaclass=ABCMeta):
         self.loss_dice = MODELS.build(loss_dice) if isinstance(loss_dice, dict) else loss_dice
         self.mask_weight = 1.0 if loss_mask is None else equal_weight(self.loss_mask, self.built_in)
         self.dice_weight = 1.0 if loss_dice is None else equal_weight(self.loss_dice, 'dice')
-        self._reads = DeferredReads()
 
     def inputs(
         self, mask_logits: MaskLogits, masks: Sequence[Tensor], valid: Sequence[Tensor | None] | None = None
@@ -141,12 +141,6 @@ class BaseMaskLoss(nn.Module, metaclass=ABCMeta):
         point_coords: Sequence[Tensor] | None,
     ) -> Losses:
         """Computes both losses of every layer, (L,) each; takes what ``layer_losses`` takes, checked."""
-
-    def train(self, mode: bool = True) -> 'BaseMaskLoss':
-        """Sets the mode; before an evaluation, raises what checks on the device have found so far."""
-        if not mode:
-            self._reads.flush()
-        return super().train(mode)
 
 
 def mean_over(value: Tensor, avg_factor: Tensor | float) -> Tensor:

@@ -47,6 +47,7 @@ class OhemCrossEntropyLoss(BaseLabelLoss):
             probability.
         loss_weight: Factor of the loss.
         ignore_index: Label that takes no part, unless the head passes its own; None: every label is a class.
+        reduction: 'mean', 'sum' or 'none', unless a call overrides it.
         loss_name: Name in the log.
 
     Shape:
@@ -73,15 +74,23 @@ class OhemCrossEntropyLoss(BaseLabelLoss):
 
     def __init__(
         self,
+        *,
         thresh: float = 0.7,
         min_kept: int | float = 100000,
         threshold_stride: int = 1,
         class_weight: Sequence[float] | str | None = None,
         loss_weight: float = 1.0,
         ignore_index: int | None = 255,
+        reduction: str = 'mean',
         loss_name: str = 'loss_ohem',
     ) -> None:
-        super().__init__(loss_weight, loss_name, ignore_index, class_weight)
+        super().__init__(
+            class_weight=class_weight,
+            loss_weight=loss_weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            loss_name=loss_name,
+        )
         if not 0 <= thresh <= 1:
             raise ValueError(f'thresh is a probability in [0, 1], got {thresh}; the usual value is 0.7')
         if isinstance(min_kept, float) and min_kept >= 1 and min_kept.is_integer():

@@ -16,8 +16,9 @@ class BaseRegionLoss(BaseLoss):
 
     Args:
         loss_weight: Factor of the loss.
-        loss_name: Name in the log.
         ignore_index: Value of ignored pixels in integer masks, unless the head passes its own; None: there are none.
+        reduction: 'mean', 'sum' or 'none', unless a call overrides it.
+        loss_name: Name in the log.
 
     Shape:
         - pred: logits (N, 1, H, W), any floating dtype; computed in float32.

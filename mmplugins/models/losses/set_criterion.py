@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mmplugins.functional.checks.sets import Objects, check_objects, check_outputs, join_objects, valid_maps
-from mmplugins.functional.device import DeferredReads, without_autocast
+from mmplugins.functional.device import without_autocast
 from mmplugins.functional.masks.inputs import MaskInputs
 from mmplugins.functional.sets.losses import (
     box_losses,
@@ -26,6 +26,7 @@ from mmplugins.functional.sets.pairs import IndexPairs, MatchedPairs, pack_pairs
 from mmplugins.registry import MODELS, TASK_UTILS
 
 from .averages import ReleasedAverages
+from .deferred_checks import DeferredChecks
 from .set_matching import match_all
 from .toolbox import call_labels, class_weights
 
@@ -34,7 +35,7 @@ LOSS_WEIGHTS = {'loss_cls': 1.0, 'loss_bbox': 5.0, 'loss_iou': 2.0, 'loss_mask':
 
 
 @MODELS.register_module()
-class SetCriterion(nn.Module):
+class SetCriterion(DeferredChecks, nn.Module):
     """Matches the predictions of every decoder layer to the objects and computes the losses of the pairs.
 
     1. The assigner pairs queries and objects, each layer and image for itself, without gradient.
@@ -121,7 +122,6 @@ class SetCriterion(nn.Module):
         self.averages = averages or ReleasedAverages()
         weights = [1.0] * num_classes + [eos_coef] if class_weight is None else class_weight
         self.register_buffer('class_weight', class_weights(weights, num_classes), persistent=False)
-        self._reads = DeferredReads()
 
     def forward(
         self,
@@ -222,12 +222,6 @@ class SetCriterion(nn.Module):
             log['cardinality_error'] = cardinality_error(predicted, pairs.num_objects, self.num_classes)
         found = {name: self.loss_weights.get(name, 1.0) * value for name, value in found.items()}
         return {**name_by_layer(found, len(logits)), **log}
-
-    def train(self, mode: bool = True) -> 'SetCriterion':
-        """Sets the mode; before an evaluation, raises what checks on the device have found so far."""
-        if not mode:
-            self._reads.flush()
-        return super().train(mode)
 
     def extra_repr(self) -> str:
         """Shows the settings in ``print(model)``."""

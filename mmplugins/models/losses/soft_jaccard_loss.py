@@ -20,9 +20,10 @@ class SoftJaccardLoss(BaseLabelLoss):
     The union has no smoothing term. Classes that no valid pixel of an image has take no part in that image.
 
     Args:
+        loss_weight: Factor of the loss.
         ignore_index: Label that takes no part, unless the head passes its own; None: every label is a class. Its
             logits must be finite all the same, or the loss is NaN.
-        loss_weight: Factor of the loss.
+        reduction: 'mean', 'sum' or 'none', unless a call overrides it.
         loss_name: Name in the log.
 
     Shape:
@@ -46,11 +47,13 @@ class SoftJaccardLoss(BaseLabelLoss):
 
     def __init__(
         self,
-        ignore_index: int | None = 255,
+        *,
         loss_weight: float = 1.0,
+        ignore_index: int | None = 255,
+        reduction: str = 'mean',
         loss_name: str = 'loss_jaccard',
     ) -> None:
-        super().__init__(loss_weight, loss_name, ignore_index)
+        super().__init__(loss_weight=loss_weight, ignore_index=ignore_index, reduction=reduction, loss_name=loss_name)
 
     def compute(
         self,

@@ -32,8 +32,9 @@ class StructureLoss(BaseRegionLoss):
         edge_weight: Factor of the difference between a pixel and its surroundings.
         variant: 'paper' or 'released'.
         loss_weight: Factor of the loss.
-        loss_name: Name in the log.
         ignore_index: Value of ignored pixels in integer masks, unless the head passes its own; None: there are none.
+        reduction: 'mean', 'sum' or 'none', unless a call overrides it.
+        loss_name: Name in the log.
 
     Shape:
         - pred: logits (N, 1, H, W), any floating dtype.
@@ -56,14 +57,16 @@ class StructureLoss(BaseRegionLoss):
 
     def __init__(
         self,
+        *,
         kernel_size: int = 31,
         edge_weight: float = 5.0,
         variant: str = 'paper',
         loss_weight: float = 1.0,
-        loss_name: str = 'loss_structure',
         ignore_index: int | None = 255,
+        reduction: str = 'mean',
+        loss_name: str = 'loss_structure',
     ) -> None:
-        super().__init__(loss_weight, loss_name, ignore_index)
+        super().__init__(loss_weight=loss_weight, ignore_index=ignore_index, reduction=reduction, loss_name=loss_name)
         if edge_weight < 0:
             raise ValueError(f'edge_weight must not be negative, got {edge_weight}; 0 weighs all pixels the same')
         self.kernel_size = check_kernel_size(kernel_size)

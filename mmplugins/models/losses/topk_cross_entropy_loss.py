@@ -35,6 +35,7 @@ class TopKCrossEntropyLoss(BaseLabelLoss):
             selection; the mean still divides by the number of kept pixels.
         loss_weight: Factor of the loss.
         ignore_index: Label that takes no part, unless the head passes its own; None: every label is a class.
+        reduction: 'mean', 'sum' or 'none', unless a call overrides it.
         loss_name: Name in the log.
 
     Shape:
@@ -62,14 +63,22 @@ class TopKCrossEntropyLoss(BaseLabelLoss):
 
     def __init__(
         self,
+        *,
         top_k_percent_pixels: float = 0.15,
         hard_example_mining_step: int = 100000,
         class_weight: Sequence[float] | str | None = None,
         loss_weight: float = 1.0,
         ignore_index: int | None = 255,
+        reduction: str = 'mean',
         loss_name: str = 'loss_topk',
     ) -> None:
-        super().__init__(loss_weight, loss_name, ignore_index, class_weight)
+        super().__init__(
+            class_weight=class_weight,
+            loss_weight=loss_weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            loss_name=loss_name,
+        )
         if not 0 < top_k_percent_pixels <= 1:
             raise ValueError(f'top_k_percent_pixels is a share in (0, 1], got {top_k_percent_pixels}; 0.15 is usual')
         if hard_example_mining_step < 0:

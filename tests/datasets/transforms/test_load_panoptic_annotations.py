@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmplugins.functional.panoptic import segment_image
+from mmplugins.functional.segment_images import segment_image
 from mmplugins.hosts import problem_with
 from mmplugins.registry import TRANSFORMS
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmplugins.functional.panoptic import segment_image
+from mmplugins.functional.segment_images import segment_image
 from mmplugins.registry import METRICS
 
 CATEGORIES = [

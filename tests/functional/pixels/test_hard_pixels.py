@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mmplugins.functional.pixels.cross_entropy import pixel_cross_entropy
 from mmplugins.functional.pixels.hard_pixels import (
     kth_smallest,
+    kth_smallest_by_bits,
     ohem_pixels,
     ohem_threshold,
     topk_count,
@@ -24,6 +25,13 @@ def random_case(n=2, c=5, h=20, w=31, seed=0, ignored=0.1):
     label = torch.randint(0, c, (n, h, w), generator=generator)
     label[torch.rand(n, h, w, generator=generator) < ignored] = 255
     return logits, label
+
+
+@pytest.fixture(params=['cpu', 'elsewhere'])
+def each_search(request, monkeypatch):
+    """Searches the threshold as on the CPU, and as on any other device."""
+    if request.param == 'elsewhere':
+        monkeypatch.setattr('mmplugins.functional.pixels.hard_pixels.kth_smallest', kth_smallest_by_bits)
 
 
 def reference_pixels(logits, label, thresh, min_kept, stride):
@@ -70,6 +78,7 @@ def test_golden_selection(path):
 )
 @pytest.mark.parametrize('min_kept', [0, 1, 150, 900, 10**6])
 @pytest.mark.parametrize('thresh', [0.0, 0.05, 0.7, 1.0])
+@pytest.mark.usefixtures('each_search')
 def test_equals_the_released_search(stride, size, min_kept, thresh):
     logits, label = random_case(h=size[0], w=size[1], seed=min_kept)
     hard = ohem_pixels(logits, label, pixel_cross_entropy(logits, label, 255), thresh, min_kept, stride)
@@ -82,6 +91,7 @@ def test_equals_the_released_search(stride, size, min_kept, thresh):
     assert flipped.sum() <= 1
 
 
+@pytest.mark.usefixtures('each_search')
 def test_threshold_by_hand():
     """Valid probabilities 0.1 0.3 0.5 0.9; the ignored 0.05 takes no part.
 
@@ -120,11 +130,27 @@ def test_nan_pixels_are_kept():
 def test_kth_smallest_equals_sort(values, dtype, data):
     values = torch.tensor(values, dtype=dtype)
     k = data.draw(st.integers(1, len(values)))
-    assert kth_smallest(values, torch.tensor(k)) == values.sort().values[k - 1]
+    expected = values.sort().values[k - 1]
+    assert kth_smallest(values, k) == expected
+    assert kth_smallest(values, torch.tensor(k)) == expected
+    assert kth_smallest_by_bits(values, k) == expected
 
 
 def test_kth_smallest_beyond_the_end_is_infinite():
     assert kth_smallest(torch.tensor([1.0, 2.0]), torch.tensor(3)) == torch.inf
+
+
+def test_kthvalue_is_left_to_the_cpu(monkeypatch):
+    """On CUDA it raises under deterministic algorithms."""
+
+    def refuse(*args):
+        raise RuntimeError('kthvalue CUDA does not have a deterministic implementation')
+
+    monkeypatch.setattr(torch.Tensor, 'kthvalue', refuse)
+    prob = torch.empty(2, 3, 4, device='meta')
+    assert ohem_threshold(prob, prob > 0, 0.7, 5).device.type == 'meta'
+    with pytest.raises(RuntimeError, match='kthvalue'):
+        kth_smallest(torch.zeros(3), 2)
 
 
 def test_zoom_needs_a_point():

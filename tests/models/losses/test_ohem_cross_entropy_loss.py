@@ -29,7 +29,7 @@ class TestContractStride(LossContract):
 @pytest.mark.parametrize('path', golden_files('ohem_*.npz'))
 def test_golden(path):
     golden = load_golden(path)
-    loss = OhemCrossEntropyLoss(golden['thresh'], golden['min_kept'], golden['factor'])
+    loss = OhemCrossEntropyLoss(thresh=golden['thresh'], min_kept=golden['min_kept'], threshold_stride=golden['factor'])
     logits = golden['logits'].requires_grad_()
     value = loss(logits, golden['label'])
     value.backward()
@@ -51,18 +51,20 @@ def test_threshold_one_is_cross_entropy():
 def test_class_weight_scales_the_mean_not_the_selection():
     logits, label = case()
     weight = torch.tensor([1.0, 0.0, 2.0, 5.0, 0.3])
-    plain = OhemCrossEntropyLoss(0.3, 10)(logits, label, reduction_override='none')
+    plain = OhemCrossEntropyLoss(thresh=0.3, min_kept=10)(logits, label, reduction_override='none')
     kept = torch.where(plain > 0, label, 255)
     expected = F.cross_entropy(logits, kept, weight=weight, ignore_index=255)
-    torch.testing.assert_close(OhemCrossEntropyLoss(0.3, 10, class_weight=weight.tolist())(logits, label), expected)
+    torch.testing.assert_close(
+        OhemCrossEntropyLoss(thresh=0.3, min_kept=10, class_weight=weight.tolist())(logits, label), expected
+    )
 
 
 def test_class_weight_from_a_file(tmp_path):
     path = tmp_path / 'weights.json'
     path.write_text('[1.0, 0.0, 2.0, 5.0, 0.3]')
     logits, label = case()
-    expected = OhemCrossEntropyLoss(0.3, 10, class_weight=[1.0, 0.0, 2.0, 5.0, 0.3])(logits, label)
-    assert OhemCrossEntropyLoss(0.3, 10, class_weight=str(path))(logits, label) == expected
+    expected = OhemCrossEntropyLoss(thresh=0.3, min_kept=10, class_weight=[1.0, 0.0, 2.0, 5.0, 0.3])(logits, label)
+    assert OhemCrossEntropyLoss(thresh=0.3, min_kept=10, class_weight=str(path))(logits, label) == expected
 
 
 def test_pixel_weight_by_hand():
@@ -74,7 +76,7 @@ def test_pixel_weight_by_hand():
 
 def test_fraction_keeps_that_many():
     logits, label = case()
-    kept = OhemCrossEntropyLoss(0.0, 0.25)(logits, label, reduction_override='none') > 0
+    kept = OhemCrossEntropyLoss(thresh=0.0, min_kept=0.25)(logits, label, reduction_override='none') > 0
     valid = int((label != 255).sum())
     assert int(kept.sum()) == -(-valid // 4)
 
@@ -82,7 +84,7 @@ def test_fraction_keeps_that_many():
 def test_not_kept_pixels_have_no_gradient():
     logits, label = case()
     logits.requires_grad_()
-    elements = OhemCrossEntropyLoss(0.2, 5)(logits, label, reduction_override='none')
+    elements = OhemCrossEntropyLoss(thresh=0.2, min_kept=5)(logits, label, reduction_override='none')
     elements.sum().backward()
     dropped = (elements == 0)[:, None].expand_as(logits)
     assert dropped.any()
@@ -93,7 +95,7 @@ def test_not_kept_pixels_have_no_gradient():
 def test_logs_the_kept_fraction_when_training():
     logits, label = case()
     hub = MessageHub.get_instance('test_logs_the_kept_fraction')
-    loss = OhemCrossEntropyLoss(0.0, 0.25)
+    loss = OhemCrossEntropyLoss(thresh=0.0, min_kept=0.25)
     loss.eval()
     loss(logits, label)
     assert 'train/ohem_kept' not in hub.log_scalars
@@ -104,7 +106,7 @@ def test_logs_the_kept_fraction_when_training():
 
 def test_each_loss_logs_under_its_own_name():
     hub = MessageHub.get_instance('test_each_loss_logs')
-    OhemCrossEntropyLoss(0.0, 0.5, loss_name='loss_aux_ohem')(*case())
+    OhemCrossEntropyLoss(thresh=0.0, min_kept=0.5, loss_name='loss_aux_ohem')(*case())
     assert hub.get_scalar('train/aux_ohem_kept').current() == pytest.approx(0.5, abs=0.01)
     assert 'train/ohem_kept' not in hub.log_scalars
 
@@ -113,7 +115,7 @@ def test_without_an_ignored_label():
     logits, label = case()
     label = label.masked_fill(label == 255, 0)
     expected = F.cross_entropy(logits, label)
-    loss = OhemCrossEntropyLoss(1.0, ignore_index=None)
+    loss = OhemCrossEntropyLoss(thresh=1.0, ignore_index=None)
     torch.testing.assert_close(loss(logits, label), expected)
     with pytest.raises(ValueError, match=r'labels hold 255 .* must lie in 0..4; check'):
         loss(*case())
@@ -121,25 +123,10 @@ def test_without_an_ignored_label():
         loss(logits, label.masked_fill(label == 0, -1))
 
 
-def test_pending_errors_come_before_an_evaluation():
-    loss = OhemCrossEntropyLoss()
-
-    class Arrived:
-        def synchronize(self):
-            pass
-
-    def read(value):
-        raise ValueError('labels hold 7')
-
-    loss._reads._pending.append((Arrived(), torch.tensor(7), read))
-    with pytest.raises(ValueError, match='labels hold 7'):
-        loss.eval()
-
-
 def test_stride_as_a_float_is_the_same_stride():
     logits, label = case()
-    expected = OhemCrossEntropyLoss(0.1, 20, threshold_stride=2)(logits, label)
-    assert OhemCrossEntropyLoss(0.1, 20, threshold_stride=2.0)(logits, label) == expected
+    expected = OhemCrossEntropyLoss(thresh=0.1, min_kept=20, threshold_stride=2)(logits, label)
+    assert OhemCrossEntropyLoss(thresh=0.1, min_kept=20, threshold_stride=2.0)(logits, label) == expected
 
 
 def test_holds_nothing_in_a_checkpoint_and_can_be_copied():

@@ -23,7 +23,9 @@ class TestContractAnnealed(LossContract):
 @pytest.mark.parametrize('path', golden_files('aot_losses_*.npz'))
 def test_golden(path):
     golden = load_golden(path)
-    loss = TopKCrossEntropyLoss(golden['top_k_percent_pixels'], golden['hard_example_mining_step'])
+    loss = TopKCrossEntropyLoss(
+        top_k_percent_pixels=golden['top_k_percent_pixels'], hard_example_mining_step=golden['hard_example_mining_step']
+    )
     samples = [(golden[f'logits{j}'].requires_grad_(), golden[f'label{j}']) for j in range(3)]
     values = torch.stack([loss(logits, label, step=golden['step']) for logits, label in samples])
     values.mean().backward()
@@ -38,7 +40,7 @@ def case():
 
 def test_each_image_keeps_its_own_share():
     logits, label = case()
-    loss = TopKCrossEntropyLoss(0.3, 0)
+    loss = TopKCrossEntropyLoss(top_k_percent_pixels=0.3, hard_example_mining_step=0)
     one_by_one = torch.stack([loss(logits[i : i + 1], label[i : i + 1]) for i in range(2)])
     torch.testing.assert_close(loss(logits, label), one_by_one.mean())
     kept = loss(logits, label, reduction_override='none') > 0
@@ -48,28 +50,39 @@ def test_each_image_keeps_its_own_share():
 def test_everything_kept_is_cross_entropy_over_all_pixels():
     logits, label = case()
     expected = F.cross_entropy(logits, label, ignore_index=255, reduction='none').mean()
-    torch.testing.assert_close(TopKCrossEntropyLoss(1.0, 0)(logits, label), expected)
-    torch.testing.assert_close(TopKCrossEntropyLoss(0.15, 1000)(logits, label, step=0), expected)
+    torch.testing.assert_close(
+        TopKCrossEntropyLoss(top_k_percent_pixels=1.0, hard_example_mining_step=0)(logits, label), expected
+    )
+    torch.testing.assert_close(
+        TopKCrossEntropyLoss(top_k_percent_pixels=0.15, hard_example_mining_step=1000)(logits, label, step=0), expected
+    )
 
 
 def test_pixel_weight_comes_after_the_selection():
     logits, label = case()
     weight = torch.rand(label.shape, generator=torch.Generator().manual_seed(0))
-    plain = TopKCrossEntropyLoss(0.3, 0)(logits, label, reduction_override='none')
+    plain = TopKCrossEntropyLoss(top_k_percent_pixels=0.3, hard_example_mining_step=0)(
+        logits, label, reduction_override='none'
+    )
     expected = (plain * weight).sum() / (2 * int(0.3 * 63))
-    torch.testing.assert_close(TopKCrossEntropyLoss(0.3, 0)(logits, label, weight=weight), expected)
+    torch.testing.assert_close(
+        TopKCrossEntropyLoss(top_k_percent_pixels=0.3, hard_example_mining_step=0)(logits, label, weight=weight),
+        expected,
+    )
 
 
 def test_class_weight_scales_before_the_selection():
     """Logits 0: every pixel loses ln 2; weights 1 and 3, so the one pixel kept is that of class 1: 3 ln 2."""
     logits, label = torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]])
-    value = TopKCrossEntropyLoss(0.5, 0, class_weight=[1.0, 3.0])(logits, label)
+    value = TopKCrossEntropyLoss(top_k_percent_pixels=0.5, hard_example_mining_step=0, class_weight=[1.0, 3.0])(
+        logits, label
+    )
     assert float(value) == pytest.approx(3 * 0.6931472)
 
 
 def test_step_comes_from_the_runner():
     logits, label = case()
-    loss = TopKCrossEntropyLoss(0.15, 100)
+    loss = TopKCrossEntropyLoss(top_k_percent_pixels=0.15, hard_example_mining_step=100)
     MessageHub.get_instance('test_step_without_a_runner')
     with pytest.raises(RuntimeError, match=r'pass step=<iteration> to the loss, or set hard_example_mining_step=0'):
         loss(logits, label)
@@ -88,7 +101,7 @@ def test_annealing_does_not_compile_each_step_anew():
 
     torch._dynamo.reset()
     logits, label = case()
-    loss = TopKCrossEntropyLoss(0.15, 100)
+    loss = TopKCrossEntropyLoss(top_k_percent_pixels=0.15, hard_example_mining_step=100)
     compiled = torch.compile(loss, backend=count)
     for step in range(12):
         torch.testing.assert_close(compiled(logits, label, step=step), loss(logits, label, step=step))
@@ -98,7 +111,9 @@ def test_annealing_does_not_compile_each_step_anew():
 
 
 def test_images_without_pixels():
-    value = TopKCrossEntropyLoss(0.15, 0)(torch.zeros(2, 3, 0, 4), torch.zeros(2, 0, 4, dtype=torch.long))
+    value = TopKCrossEntropyLoss(top_k_percent_pixels=0.15, hard_example_mining_step=0)(
+        torch.zeros(2, 3, 0, 4), torch.zeros(2, 0, 4, dtype=torch.long)
+    )
     assert float(value) == 0
 
 
@@ -118,4 +133,6 @@ def test_bad_settings(settings, message):
 def test_bad_labels():
     logits, label = case()
     with pytest.raises(ValueError, match=r'labels hold 5 \(.* pixels\), but there are 5 classes'):
-        TopKCrossEntropyLoss(0.3, 0)(logits, label.masked_fill(label == 0, 5))
+        TopKCrossEntropyLoss(top_k_percent_pixels=0.3, hard_example_mining_step=0)(
+            logits, label.masked_fill(label == 0, 5)
+        )

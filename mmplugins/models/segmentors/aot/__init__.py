@@ -8,6 +8,7 @@ How it is cut up, each part readable and testable alone:
 - ``memory``: what is kept of past frames.
 - ``mmplugins.models.layers.fpn_decoder``: embeddings to logits.
 - ``network``: all of these, without a state.
+- ``settings``: what the configs may set of training and inference.
 - ``engine``: the state of one video, any number of objects.
 - ``augmentation``: several engines for mirrored and scaled views of a video.
 - ``tracker``: an engine behind the numbers that objects have in files.

@@ -6,39 +6,17 @@ Deliberate difference: views are resized (bicubic, as there) from the network's 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmplugins.functional.device import full_precision
+
 from .engine import VideoEngine
 from .network import AOTNetwork
-
-
-@dataclass
-class TestSettings:
-    """What ``test_cfg`` may hold.
-
-    Attributes:
-        gap: Frames between those that join the long-term memory; None: only given masks do.
-        max_stored: Most frames in the long-term memory beside those with given masks; None: no bound.
-        flip: Whether each view is tracked mirrored too, and the probabilities are averaged.
-        scales: Views of the frames: factors of the input's size, which is then rounded to one that the network takes;
-            the probabilities of all views are averaged.
-    """
-
-    __test__ = False  # pytest, do not collect it
-
-    gap: int | None = None
-    max_stored: int | None = None
-    flip: bool = False
-    scales: Sequence[float] = (1.0,)
-
-    def __post_init__(self) -> None:
-        if not self.scales or min(self.scales) <= 0:
-            raise ValueError(f'scales are factors of the size, above 0, at least one; got {tuple(self.scales)}')
+from .settings import TestSettings
 
 
 class View(NamedTuple):
@@ -104,7 +82,7 @@ class AugmentedEngine:
         total = 0
         for view, engine in zip(self.views, self.engines, strict=True):  # step 2
             logits = engine.propagate(view.of(image, self.network), size)
-            total = total + view.turned(logits.float().softmax(1))
+            total = total + view.turned(full_precision(logits).softmax(1))
         return (total / len(self.views)).clamp(min=torch.finfo(torch.float32).tiny).log()
 
     def remember(self, mask: Tensor) -> None:
@@ -115,6 +93,6 @@ class AugmentedEngine:
 
 def engine_for(network: AOTNetwork, settings: TestSettings) -> VideoEngine | AugmentedEngine:
     """Makes the engine of one video; without augmentation it is a plain ``VideoEngine``."""
-    if settings.flip or tuple(settings.scales) != (1,):
+    if settings.augmented:
         return AugmentedEngine(network, settings)
     return VideoEngine(network, settings.gap, settings.max_stored)

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmplugins.functional.device import full_precision
+
 from .encoder import ImageFeatures
 from .memory import FrameMemory, KeyValue
 from .network import AOTNetwork
@@ -166,7 +168,7 @@ def merge_groups(logits: Sequence[Tensor]) -> Tensor:
     """
     if len(logits) == 1:
         return logits[0]
-    probabilities = [x.float().softmax(1) for x in logits]
+    probabilities = [full_precision(x).softmax(1) for x in logits]
     background = torch.stack([x[:, :1] for x in probabilities]).prod(0)
     merged = torch.cat([background, *(x[:, 1:] for x in probabilities)], 1)
     return merged.clamp(1e-5, 1 - 1e-5).logit()

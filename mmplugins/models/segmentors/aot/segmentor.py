@@ -7,7 +7,6 @@ Deliberate differences: see those modules, and the components table of configs/a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from mmengine.model import BaseModel
@@ -15,41 +14,19 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from mmplugins.functional.device import DeferredReads
+from mmplugins.models.losses.deferred_checks import DeferredChecks
 from mmplugins.models.losses.topk_cross_entropy_loss import current_iteration
 from mmplugins.registry import MODELS
 
-from .augmentation import TestSettings, engine_for
+from .augmentation import engine_for
 from .network import AOTNetwork
+from .settings import SequencePass, TestSettings, TrainSettings
 from .tracker import IGNORED, Tracker
-from .training import SequencePass, sequence_logits
-
-
-@dataclass
-class TrainSettings:
-    """What ``train_cfg`` may hold.
-
-    Attributes:
-        gap: Frames between those that join the long-term memory; None: only the reference frame does.
-        shuffle_identities: Whether objects get identities at random, sample by sample.
-        own_masks_from: Iteration from which the memory is fed with predictions instead of the truth; None: never.
-        aux_loss_weight: Weight of the reference frame's losses at the start.
-        aux_loss_steps: Iterations over which it falls linearly to 0.
-    """
-
-    gap: int | None = None
-    shuffle_identities: bool = True
-    own_masks_from: int | None = 50000
-    aux_loss_weight: float = 1.0
-    aux_loss_steps: int = 100000
-
-    def aux_weight(self, step: int) -> float:
-        """Weight of the reference frame's losses at an iteration."""
-        return self.aux_loss_weight * max(0.0, 1 - step / self.aux_loss_steps) if self.aux_loss_steps else 0.0
+from .training import sequence_logits
 
 
 @MODELS.register_module()
-class AOT(BaseModel):
+class AOT(DeferredChecks, BaseModel):
     """Semi-supervised video object segmentation: the masks of the first frame are given, all others are found.
 
     What the data loader gives:
@@ -117,8 +94,8 @@ class AOT(BaseModel):
         super().__init__(data_preprocessor or dict(type='mmplugins.VOSDataPreprocessor'), init_cfg)
         if channels % num_heads:
             raise ValueError(f'num_heads must divide the channels, got {num_heads} heads for {channels} channels')
-        self.train_cfg = TrainSettings(**(train_cfg or {}))
-        self.test_cfg = TestSettings(**(test_cfg or {}))
+        self.train_cfg = TrainSettings.read(train_cfg, 'train_cfg')
+        self.test_cfg = TestSettings.read(test_cfg, 'test_cfg')
         self.network = AOTNetwork(
             MODELS.build(backbone),
             in_channels,
@@ -136,7 +113,6 @@ class AOT(BaseModel):
             dict(type='mmplugins.SoftJaccardLoss', loss_weight=0.5),
         ]
         self.loss_decode = nn.ModuleList(MODELS.build(x) for x in ([losses] if isinstance(losses, dict) else losses))
-        self._reads = DeferredReads()
         self._tracker: Tracker | None = None
 
     def forward(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None = None, mode: str = 'tensor'):
@@ -182,13 +158,7 @@ class AOT(BaseModel):
         step = current_iteration() if step is None else step
         masks, num_objects = self._truth(inputs, data_samples)
         aux_weight = self.train_cfg.aux_weight(step)
-        own_masks_from = self.train_cfg.own_masks_from
-        settings = SequencePass(
-            self.train_cfg.gap,
-            own_masks=own_masks_from is not None and step >= own_masks_from,
-            decode_reference=aux_weight > 0,
-            shuffle=self.train_cfg.shuffle_identities,
-        )
+        settings = self.train_cfg.sequence_pass(step)
         reference, *others = sequence_logits(self.network, inputs, masks, num_objects, settings)
         losses = {}
         for loss in self.loss_decode:
@@ -222,7 +192,7 @@ class AOT(BaseModel):
         return [sample]
 
     def train(self, mode: bool = True) -> 'AOT':
-        """Sets the mode, and forgets the video that was tracked."""
+        """Sets the mode and forgets the video that was tracked; see ``DeferredChecks`` for what it may raise."""
         self._tracker = None
         return super().train(mode)
 

@@ -8,34 +8,19 @@ logit that they take no part; the losses are any that the config names.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from mmplugins.functional.device import full_precision
 
 from .encoder import ImageFeatures
 from .identity import from_slots, shuffled_slots, to_slots
 from .memory import FrameMemory
 from .network import AOTNetwork
+from .settings import SequencePass
 
 UNUSED = -1e10  # logit of identities that a sample has no object for; exp(UNUSED) is 0
-
-
-class SequencePass(NamedTuple):
-    """Settings of a pass over sequences.
-
-    Attributes:
-        gap: Frames between those that join the long-term memory; None: only the reference does.
-        own_masks: Whether the memory is fed with the masks that were predicted, instead of the true ones; then the
-            identity bank is not trained, as its input would be what the network made.
-        decode_reference: Whether the reference frame is decoded too.
-        shuffle: Whether objects get identities at random.
-    """
-
-    gap: int | None = None
-    own_masks: bool = False
-    decode_reference: bool = True
-    shuffle: bool = False
 
 
 def sequence_logits(
@@ -68,7 +53,7 @@ def sequence_logits(
         slots = shuffled_slots(batch, network.max_objects, masks.device)
 
     def decode(frame: ImageFeatures, outputs: Sequence[Tensor]) -> Tensor:
-        logits = from_slots(network.decode(frame, outputs), slots).float()
+        logits = full_precision(from_slots(network.decode(frame, outputs), slots))
         return network.resize(logits.masked_fill(unused[:, :, None, None], UNUSED), size)
 
     memory = FrameMemory(settings.gap)

@@ -4,7 +4,8 @@ import torch
 pytest.importorskip('mmseg', reason='AOT is built with mmseg')
 
 from mmplugins.models.segmentors.aot import VideoEngine
-from mmplugins.models.segmentors.aot.augmentation import AugmentedEngine, TestSettings, View, engine_for
+from mmplugins.models.segmentors.aot.augmentation import AugmentedEngine, View, engine_for
+from mmplugins.models.segmentors.aot.settings import TestSettings
 from tests.models.segmentors.aot.aot_models import clips, moving_masks, tiny_aot
 from tests.models.segmentors.aot.test_segmentor import clip_sample
 

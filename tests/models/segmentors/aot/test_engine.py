@@ -5,7 +5,8 @@ pytest.importorskip('mmseg', reason='AOT is built with mmseg')
 
 from mmplugins.models.segmentors.aot import VideoEngine
 from mmplugins.models.segmentors.aot.engine import merge_groups
-from mmplugins.models.segmentors.aot.training import SequencePass, sequence_logits
+from mmplugins.models.segmentors.aot.settings import SequencePass
+from mmplugins.models.segmentors.aot.training import sequence_logits
 from tests.models.segmentors.aot.aot_models import clips, moving_masks, tiny_aot
 
 

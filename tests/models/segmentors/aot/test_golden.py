@@ -9,7 +9,8 @@ from tests.locations import golden_files
 pytest.importorskip('mmseg', reason='AOT is built with mmseg')
 
 from mmplugins.models.segmentors.aot import VideoEngine
-from mmplugins.models.segmentors.aot.training import SequencePass, sequence_logits
+from mmplugins.models.segmentors.aot.settings import SequencePass
+from mmplugins.models.segmentors.aot.training import sequence_logits
 from tests.models.segmentors.aot.aot_models import CONFIGS, filled_aot, samples
 from tools.model_converters.aot import aot_table
 

@@ -1,6 +1,7 @@
 import copy
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 from mmengine.structures import PixelData
 
+from mmplugins.functional.device import DeferredReads
 from mmplugins.models.losses import SoftJaccardLoss, TopKCrossEntropyLoss
 from tests.locations import ROOT
 
@@ -63,10 +65,26 @@ def test_values_of_the_losses():
     with torch.no_grad():
         losses = losses_of(model, 25, masks)
         logits = model(clips(length=3), samples(masks), mode='tensor')
-        for name, loss in (('loss_topk', TopKCrossEntropyLoss(0.15, 50000)), ('loss_jaccard', SoftJaccardLoss())):
+        for name, loss in (
+            ('loss_topk', TopKCrossEntropyLoss(top_k_percent_pixels=0.15, hard_example_mining_step=50000)),
+            ('loss_jaccard', SoftJaccardLoss()),
+        ):
             frames = [0.5 * loss(logits[:, t], masks[:, t], step=25) for t in range(3)]
             torch.testing.assert_close(losses[name], (frames[1] + frames[2]) / 2)
             torch.testing.assert_close(losses[f'ref.{name}'], 0.75 * frames[0])
+
+
+def test_wrong_objects_of_the_last_steps_are_named_before_the_validation(monkeypatch):
+    """On a GPU the check runs at a later call; a validation must not begin before."""
+    model, held = tiny_aot().train(), []
+    monkeypatch.setattr(DeferredReads, 'push', lambda self, value, read: held.append((value, read)))
+    losses_of(model, num_objects=[1, 1])
+    monkeypatch.undo()
+    arrived = SimpleNamespace(synchronize=lambda: None)
+    model._reads._pending.extend((arrived, value, read) for value, read in held if len(value.shape) == 2)
+    assert len(model._reads) == 1
+    with pytest.raises(ValueError, match=r'masks must hold 0 to num_objects.*num_objects \[1, 1\]'):
+        model.eval()
 
 
 @pytest.mark.parametrize(('step', 'names'), [(0, 4), (99, 4), (100, 2), (1000, 2)])
@@ -119,7 +137,7 @@ def test_wrong_inputs():
         model(clips(), samples(moving_masks(batch=1)))
     with pytest.raises(ValueError, match='inference takes one clip at a time, got 2; set batch_size=1'):
         model(clips(), samples(moving_masks()), mode='predict')
-    with pytest.raises(TypeError, match="unexpected keyword argument 'long_term_gap'"):
+    with pytest.raises(TypeError, match='train_cfg has no setting long_term_gap'):
         tiny_aot(train_cfg=dict(long_term_gap=5))
 
 

@@ -6,7 +6,8 @@ pytest.importorskip('mmseg', reason='AOT is built with mmseg')
 from mmplugins.models.losses import SoftJaccardLoss, TopKCrossEntropyLoss
 from mmplugins.models.segmentors.aot import training
 from mmplugins.models.segmentors.aot.memory import FrameMemory
-from mmplugins.models.segmentors.aot.training import SequencePass, sequence_logits
+from mmplugins.models.segmentors.aot.settings import SequencePass
+from mmplugins.models.segmentors.aot.training import sequence_logits
 from tests.models.segmentors.aot.aot_models import clips, moving_masks, tiny_aot
 
 OBJECTS = torch.tensor([2, 1])
@@ -47,7 +48,9 @@ def test_step_by_step():
                 torch.testing.assert_close(logits[t][b : b + 1, :used], expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize('loss', [TopKCrossEntropyLoss(0.15, 0), SoftJaccardLoss()])
+@pytest.mark.parametrize(
+    'loss', [TopKCrossEntropyLoss(top_k_percent_pixels=0.15, hard_example_mining_step=0), SoftJaccardLoss()]
+)
 def test_each_sample_has_its_own_objects(loss):
     """Identities without an object take no part: the batch has the mean of the samples' losses on their own objects."""
     logits = sequence_logits(tiny_aot().eval().network, clips(length=2), masks(2), OBJECTS, SequencePass())[1]

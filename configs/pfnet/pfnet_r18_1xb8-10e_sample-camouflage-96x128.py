@@ -2,7 +2,7 @@
 # minutes on two CPU cores; the structure loss as released.
 _base_ = [
     '../_base_/models/pfnet_r18-w32.py',
-    '../_base_/datasets/sample_camouflage_96x128.py',
+    '../_base_/datasets/sample-camouflage_96x128.py',
     '../_base_/schedules/pfnet_scratch_40e.py',
     '../_base_/default_runtime.py',
 ]
@@ -16,5 +16,4 @@ param_scheduler = [
 ]
 train_cfg = dict(max_epochs=max_epochs, val_interval=5)
 default_hooks = dict(checkpoint=dict(interval=5))
-log_processor = dict(by_epoch=True)
 randomness = dict(seed=0)

@@ -1,7 +1,7 @@
 # 20 steps on panopticapi's two photographs: loads, trains, evaluates panoptic quality.
 _base_ = [
     '../_base_/models/mask2former_r18.py',
-    '../_base_/datasets/panoptic-sample_256x256.py',
+    '../_base_/datasets/panopticapi_256x256.py',
     '../_base_/schedules/mask2former_scratch.py',
     '../_base_/default_runtime_det.py',
 ]
@@ -11,4 +11,3 @@ param_scheduler = [dict(type='LinearLR', start_factor=0.1, begin=0, end=max_iter
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(logger=dict(interval=5), checkpoint=dict(interval=max_iters, save_best='coco_panoptic/PQ'))
 visualizer = dict(type='mmplugins.PanopticVisualizer')
-log_processor = dict(by_epoch=False)

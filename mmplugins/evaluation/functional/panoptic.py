@@ -1,9 +1,9 @@
-"""Panoptic segmentation: segment ids in images, and panoptic quality.
+"""Panoptic quality.
 
-Paper: Panoptic Segmentation (CVPR 2019). Released code: panopticapi's evaluation.py and utils.py, which is on no
-package index. Deliberate differences: areas are counted in the images, not read from the annotations; all crowds of a
-class in an image excuse a prediction, not the last one alone; pixels of a segment that the annotations do not list are
-void; an average over no class is NaN, not a division by zero.
+Paper: Panoptic Segmentation (CVPR 2019). Released code: panopticapi's evaluation.py, which is on no package index.
+Deliberate differences: areas are counted in the images, not read from the annotations; all crowds of a class in an
+image excuse a prediction, not the last one alone; pixels of a segment that the annotations do not list are void; an
+average over no class is NaN, not a division by zero.
 
 Shapes: H W image size, C classes.
 """
@@ -13,31 +13,6 @@ from collections.abc import Mapping
 import numpy as np
 
 IOU, TRUE_POSITIVES, FALSE_POSITIVES, FALSE_NEGATIVES = range(4)
-
-
-def segment_ids(image: np.ndarray) -> np.ndarray:
-    """Gives the segment of each pixel: red + 256 green + 65536 blue.
-
-    Args:
-        image: RGB, uint8, shape (H, W, 3).
-
-    Returns:
-        int32 (H, W); 0 is void.
-    """
-    red, green, blue = np.moveaxis(image.astype(np.int32), -1, 0)
-    return red + 256 * green + 65536 * blue
-
-
-def segment_image(ids: np.ndarray) -> np.ndarray:
-    """Gives the image of segments; the inverse of ``segment_ids``.
-
-    Args:
-        ids: Integers from 0 to 256^3 - 1, shape (H, W).
-
-    Returns:
-        RGB, uint8, shape (H, W, 3).
-    """
-    return np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
 
 
 def count_segments(
