@@ -37,7 +37,7 @@ def segmentor(request):
 
 
 def predict(segmentor, images, *, divisor=None, **test_cfg):
-    """Tests images (N, 3, H, W) as the runner does; returns what comes of each, logits or probabilities (N, C, H, W)."""
+    """Tests images (N, 3, H, W) as the runner does; returns logits or probabilities (N, C, H, W)."""
     segmentor.test_cfg.clear()
     segmentor.test_cfg.update(test_cfg)
     samples = [SegDataSample(metainfo=dict(img_shape=tuple(x.shape[1:]), ori_shape=tuple(x.shape[1:]))) for x in images]
