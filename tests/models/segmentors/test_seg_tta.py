@@ -9,6 +9,7 @@ from mmengine.registry import MODELS, DefaultScope
 pytest.importorskip('mmseg', reason='SegTTAModel merges predictions of mmseg')
 
 from mmengine.structures import PixelData
+from mmseg.models.segmentors import SegTTAModel as ToolboxSegTTAModel
 from mmseg.structures import SegDataSample
 
 from mmplugins.evaluation.metrics import SaliencyMetric
@@ -72,6 +73,21 @@ def test_two_channels_are_read_by_the_metric():
         metric = SaliencyMetric()
         metric.process(None, [merged.to_dict()])
         assert metric.compute_metrics(metric.results)['MAE'] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize('channels', [1, 2])
+def test_the_metric_refuses_what_the_toolbox_merged(channels):
+    """Its pred_sem_seg is merged, and its seg_logits are the last augmentation's, here without any foreground."""
+    theirs = of_channels(channels)
+    perfect = torch.cat([1.0 - TRUTH, TRUTH.float()])
+    maps = [9 * perfect, 1 - perfect] if channels == 2 else [0.98 * TRUTH + 0.01, 0.01 * torch.ones(1, 8, 8)]
+    merged = ToolboxSegTTAModel.merge_preds(theirs, [[sample(one) for one in maps]])[0].to_dict()
+    message = r"of a\.jpg calls a pixel of probability .* foreground.*tta_model=dict\(type='mmplugins\.SegTTAModel'\)"
+    with pytest.raises(ValueError, match=message):
+        SaliencyMetric().process(None, [merged])
+    plain = theirs.module.postprocess_result(perfect[-channels:][None] * 9 - 4).pop()
+    plain.set_data(dict(gt_sem_seg=PixelData(data=TRUTH)))
+    SaliencyMetric().process(None, [plain.to_dict()])
 
 
 def test_a_class_that_no_augmentation_sees_stays_finite():
