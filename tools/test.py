@@ -11,6 +11,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS, METRICS, Registry
 from mmengine.runner import Runner
 
+from mmplugins.engine.checkpoints import CheckpointFitHook
 from mmplugins.engine.launch import (
     UsageError,
     add_arguments,
@@ -58,9 +59,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         runner = build_runner(cfg)
         if args.tta:
             check_tta(runner)
+        runner.register_hook(CheckpointFitHook('CHECKPOINT'))
+        metrics = runner.test()
     except UsageError as error:
         sys.exit(f'test.py: error: {error}')
-    metrics = runner.test()
     del runner
     leave_process_group()
     return metrics

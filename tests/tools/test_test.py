@@ -241,6 +241,23 @@ def test_no_checkpoint(trained, tmp_path):
     assert not (tmp_path / 'work').exists()
 
 
+def test_a_checkpoint_of_another_model(trained, tmp_path):
+    """No metrics of random weights; what fits in part is tested, and the log lists the rest."""
+    _, config, checkpoint = trained
+    own = torch.load(checkpoint, weights_only=False)['state_dict']
+    torch.save({f'net.{name}': value for name, value in own.items()}, tmp_path / 'other.pth')
+    with pytest.raises(
+        SystemExit, match=r'test\.py: error: CHECKPOINT: \S+other\.pth is not a checkpoint of this model'
+    ):
+        run_here(tool.main, config, tmp_path / 'other.pth', '--work-dir', tmp_path / 'other')
+    torch.save(
+        {name: value for name, value in own.items() if name != 'decode_head.conv_seg.bias'}, tmp_path / 'part.pth'
+    )
+    run_here(tool.main, config, tmp_path / 'part.pth', '--work-dir', tmp_path / 'part')
+    (log,) = (tmp_path / 'part').rglob('*.log')
+    assert 'the others stay as initialised. 1 not in it: decode_head.conv_seg.bias' in log.read_text()
+
+
 def test_no_data(trained, tmp_path):
     _, config, checkpoint = trained
     options = ['--cfg-options', 'test_dataloader.dataset.data_root=gone']
