@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -256,6 +257,18 @@ def test_a_checkpoint_of_another_model(trained, tmp_path):
     run_here(tool.main, config, tmp_path / 'part.pth', '--work-dir', tmp_path / 'part')
     (log,) = (tmp_path / 'part').rglob('*.log')
     assert 'the others stay as initialised. 1 not in it: decode_head.conv_seg.bias' in log.read_text()
+
+
+def test_paths_with_blanks_and_commas(trained, tmp_path):
+    """mmengine's parser makes a list of two other folders of it."""
+    data, config, checkpoint = trained
+    folder = tmp_path / 'my set, new (1)'
+    shutil.copytree(data, folder / 'data')
+    own = [shutil.copy(path, folder) for path in (config, checkpoint)]
+    metrics = run_here(
+        tool.main, *own, '--work-dir', folder, '--cfg-options', f'test_dataloader.dataset.data_root={folder}/data'
+    )
+    assert metrics['aAcc'] > 80
 
 
 def test_no_data(trained, tmp_path):
