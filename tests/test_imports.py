@@ -36,6 +36,7 @@ ALLOWED = {
     'engine/hooks': {'functional', 'registry', 'hosts', 'engine', 'visualization'},
     'engine/schedulers': {'functional', 'registry', 'hosts', 'engine'},
     'visualization': {'functional', 'registry', 'hosts'},
+    'apis': {'functional', 'registry', 'hosts'},
     'models': set(),
     'evaluation': set(),
 }
@@ -54,6 +55,7 @@ ALLOWED_HOSTS = {
     'evaluation': {'mmengine', 'mmcv', 'mmseg', 'mmdet'},
     'engine': {'mmengine'},
     'visualization': {'mmengine', 'mmcv', 'mmseg', 'mmdet'},
+    'apis': {'mmengine', 'mmcv', 'mmdet'},
     'models': set(),
 }
 

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
+from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS, METRICS, Registry
+from mmengine.runner import Runner
 
+from mmplugins.engine.checkpoints import CheckpointFitHook
 from mmplugins.engine.launch import (
     UsageError,
     add_arguments,
@@ -54,9 +57,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
             use_tta(cfg)
         check_data(cfg, 'test_dataloader')
         runner = build_runner(cfg)
+        if args.tta:
+            check_tta(runner)
+        runner.register_hook(CheckpointFitHook('CHECKPOINT'))
+        metrics = runner.test()
     except UsageError as error:
         sys.exit(f'test.py: error: {error}')
-    metrics = runner.test()
     del runner
     leave_process_group()
     return metrics
@@ -148,6 +154,27 @@ def use_tta(cfg: Config) -> None:
         dataset = dataset.dataset
     dataset.pipeline = cfg.tta_pipeline
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
+def check_tta(runner: Runner) -> None:
+    """Checks that the merged prediction is what the metrics will read.
+
+    Raises:
+        UsageError: mmseg's own SegTTAModel is used where its merged prediction is wrong or not read.
+    """
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    merge = getattr(model, 'merge_preds', None)
+    if merge is None or not merge.__module__.startswith('mmseg.'):
+        return
+    one_channel = getattr(model.module, 'out_channels', None) == 1
+    metrics = [type(metric).__name__ for metric in runner.test_evaluator.metrics]
+    if one_channel or 'SaliencyMetric' in metrics:
+        problem = (
+            'takes the sigmoid of a head of one channel a second time, so that all is foreground'
+            if one_channel
+            else "leaves the last augmentation's seg_logits, which SaliencyMetric reads"
+        )
+        raise UsageError(f"--tta: mmseg's SegTTAModel {problem}; use tta_model=dict(type='mmplugins.SegTTAModel')")
 
 
 if __name__ == '__main__':

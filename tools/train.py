@@ -10,6 +10,7 @@ from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.runner import find_latest_checkpoint
 
+from mmplugins.engine.checkpoints import CheckpointFitHook
 from mmplugins.engine.hooks import SafeCheckpointHook
 from mmplugins.engine.launch import (
     UsageError,
@@ -43,10 +44,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         set_precision(cfg, args.amp)
         check_data(cfg, 'train_dataloader', 'val_dataloader')
         runner = build_runner(cfg)
+        runner.register_hook(SafeCheckpointHook())
+        runner.register_hook(CheckpointFitHook('--resume' if cfg.get('resume') else 'load_from'))
+        runner.train()
     except UsageError as error:
         sys.exit(f'train.py: error: {error}')
-    runner.register_hook(SafeCheckpointHook())
-    runner.train()
     del runner
     leave_process_group()
 

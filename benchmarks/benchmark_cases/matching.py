@@ -1,7 +1,7 @@
 """Matching of queries with objects, costs and assignment: by boxes (DETR) and by points of masks (Mask2Former).
 
-The released formula is written from its description (DETR, models/matcher.py): one matrix of the costs of all queries
-and objects of the batch for each decoder layer.
+And the assignment alone, with lapx where it is installed. The released formula is written from its description (DETR,
+models/matcher.py): one matrix of the costs of all queries and objects of the batch for each decoder layer.
 """
 
 import torch
@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from mmplugins.functional.sets.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+from mmplugins.functional.sets.matching import solve_block
 from mmplugins.models.task_modules.assigners import BatchHungarianAssigner
 
 from ._case import Run, case
@@ -90,6 +91,44 @@ def mask_matching_ours(scores: Tensor, masks: Tensor, labels: list[Tensor], trut
 def mask_matching_mmdet(scores: Tensor, masks: Tensor, labels: list[Tensor], truth: list[Tensor]) -> Run:
     """Builds mmdet's, called layer by layer and image by image as its heads do."""
     return run_mmdet(MASK_COSTS, {'scores': scores, 'masks': masks}, {'labels': labels, 'masks': truth})
+
+
+@case(
+    'assignment',
+    'the assignment alone, more queries than objects',
+    small={'layers': 4, 'queries': 30, 'objects': 4},
+    typical={'layers': 96, 'queries': 300, 'objects': 40},
+    large={'layers': 96, 'queries': 900, 'objects': 100},
+)
+def assignment(device: torch.device, layers: int, queries: int, objects: int) -> dict:
+    """Makes the costs of one image, on the host, as they are when they are solved."""
+    return {'costs': torch.rand(layers, queries, objects, generator=torch.Generator().manual_seed(0))}
+
+
+@case(
+    'assignment_square',
+    'the assignment alone, as many queries as objects',
+    small={'layers': 4, 'queries': 30, 'objects': 30},
+    typical={'layers': 6, 'queries': 200, 'objects': 200},
+    large={'layers': 6, 'queries': 500, 'objects': 500},
+)
+def assignment_square(device: torch.device, **size: int) -> dict:
+    """Makes the costs of one image, on the host, as they are when they are solved."""
+    return assignment.make_inputs(device, **size)
+
+
+@assignment.contender('ours')
+@assignment_square.contender('ours')
+def assignment_ours(costs: Tensor) -> Run:
+    """Builds ours: lapx where it is installed, SciPy otherwise."""
+    return lambda: solve_block(costs.numpy())
+
+
+@assignment.contender('released')
+@assignment_square.contender('released')
+def assignment_released(costs: Tensor) -> Run:
+    """Builds SciPy's, layer by layer, as all released codes have it."""
+    return lambda: [tuple(map(torch.as_tensor, linear_sum_assignment(layer))) for layer in costs]
 
 
 def run_ours(costs: list[dict], pred: dict[str, Tensor], true: dict[str, list[Tensor]]) -> Run:

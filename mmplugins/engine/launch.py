@@ -15,7 +15,7 @@ from pickle import UnpicklingError
 
 import numpy as np
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.registry import RUNNERS, init_default_scope
@@ -24,25 +24,11 @@ from torch import distributed
 
 from mmplugins.functional.compat import VERSION
 
+from .cfg_options import CfgOptions
+
 
 class UsageError(Exception):
     """What the user gave cannot work; the text says how to mend it."""
-
-
-class CfgOptions(DictAction):
-    """mmengine's ``--cfg-options``, with an error that names what is not ``key=value``."""
-
-    def __call__(
-        self, parser: ArgumentParser, namespace: Namespace, values: list[str], option_string: str | None = None
-    ) -> None:
-        """Takes ``key=value`` strings; ends the program with a message at anything else."""
-        wrong = [value for value in values if '=' not in value]
-        if wrong:
-            parser.error(
-                f'{option_string} takes key=value pairs, got {" ".join(wrong)!r}; write for example '
-                f"{option_string} train_cfg.max_iters=100, without blanks around '='"
-            )
-        super().__call__(parser, namespace, values, option_string)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -55,7 +41,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         nargs='+',
         action=CfgOptions,
         metavar='KEY=VALUE',
-        help='override settings of the config; lists as key="[a,b]" or key=a,b, nested as key="[(a,b),(c,d)]"',
+        help='override settings of the config; lists as key="[a,b]" or key=a,b, nested as key="[(a,b),(c,d)]"; a text '
+        'with blanks as "key=my text", with commas as "key=\'a,b\'"',
     )
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='what started the processes'

@@ -27,7 +27,7 @@ def test_released_formula(path):
             assert torch.equal(index, golden[f'match_gt_{layer}_{b}'])
 
 
-@pytest.mark.parametrize('name', ['matching', 'mask_matching'])
+@pytest.mark.parametrize('name', ['matching', 'mask_matching', 'assignment', 'assignment_square'])
 def test_contenders_agree(name):
     report = measure(load_cases()[name], 'small', torch.device('cpu'), rounds=1)
     contenders = {entry['name']: entry for entry in report['contenders']}

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -97,27 +98,55 @@ def test_mixed_precision_on_the_cpu(trained, tmp_path):
     torch.testing.assert_close(full, half, rtol=0.05, atol=0.1)
 
 
-def test_augmentation(trained, tmp_path):
-    """``--tta``: the prediction from an image and its mirror image is itself mirrored with the image.
-
-    The test pipeline reads without a mirror, so mirrored logits show that ``tta_pipeline`` was used.
-    """
-    _, config, checkpoint = trained
-    augmented = tmp_path / 'augmented.py'
-    augmented.write_text(
+def with_augmentation(config, path, tta_model, more=''):
+    """Writes a config with an image and its mirror image as test-time augmentation."""
+    path.write_text(
         config.read_text()
-        + "\ntta_model = dict(type='SegTTAModel')\n"
+        + f"\ntta_model = dict(type='{tta_model}')\n"
         + "tta_pipeline = [dict(type='LoadImageFromFile'), dict(type='TestTimeAug', transforms=[\n"
         + "    [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)],\n"
         + "    [dict(type='LoadAnnotations')], [dict(type='PackSegInputs')]])]\n"
+        + more
     )
-    run_here(tool.main, config, checkpoint, '--work-dir', tmp_path, '--out', tmp_path / 'once.pkl')
-    run_here(tool.main, augmented, checkpoint, '--work-dir', tmp_path, '--tta', '--out', tmp_path / 'twice.pkl')
-    once, twice = (pickle.loads((tmp_path / f'{name}.pkl').read_bytes()) for name in ('once', 'twice'))
-    assert len(twice) == 6
-    assert not torch.equal(once[0]['seg_logits']['data'], twice[0]['seg_logits']['data'])
+    return path
+
+
+def test_augmentation(trained, tmp_path):
+    """``--tta``: what is saved is the mean over an image and its mirror image."""
+    _, config, checkpoint = trained
+    augmented = with_augmentation(config, tmp_path / 'augmented.py', 'mmplugins.SegTTAModel')
+    mirrored = tmp_path / 'mirrored.py'
+    mirrored.write_text(
+        config.read_text()
+        + "\ntest_dataloader['dataset']['pipeline'] = [test_pipeline[0], dict(type='RandomFlip', prob=1.), "
+        + '*test_pipeline[1:]]\n'
+    )
+    run_here(tool.main, config, checkpoint, '--work-dir', tmp_path, '--out', tmp_path / 'plain.pkl')
+    run_here(tool.main, mirrored, checkpoint, '--work-dir', tmp_path, '--out', tmp_path / 'mirrored.pkl')
+    run_here(tool.main, augmented, checkpoint, '--work-dir', tmp_path, '--tta', '--out', tmp_path / 'both.pkl')
+    plain, mirror, both = (
+        [one['seg_logits']['data'].softmax(0) for one in pickle.loads((tmp_path / f'{name}.pkl').read_bytes())]
+        for name in ('plain', 'mirrored', 'both')
+    )
+    assert len(both) == 6
+    assert not torch.allclose(plain[0], mirror[0], atol=1e-3)
+    for first, second, merged in zip(plain, mirror, both, strict=True):
+        torch.testing.assert_close(merged, (first + second) / 2)
     with pytest.raises(SystemExit, match=r'test\.py: error: --tta needs tta_model and tta_pipeline in the config'):
         run_here(tool.main, config, checkpoint, '--work-dir', tmp_path, '--tta')
+
+
+def test_augmentation_that_would_be_read_wrongly(trained, tmp_path):
+    """mmseg's own TTA model: refused with one channel, and where SaliencyMetric reads seg_logits."""
+    _, config, checkpoint = trained
+    one = "model['decode_head'].update(num_classes=2, out_channels=1, loss_decode=dict(type='mmplugins.BCEIoULoss'))\n"
+    metric = "test_evaluator = dict(type='mmplugins.SaliencyMetric')\n"
+    for more, message in ((one, 'sigmoid of a head of one channel a second time'), (metric, 'last .* seg_logits, whi')):
+        augmented = with_augmentation(config, tmp_path / 'augmented.py', 'SegTTAModel', more)
+        with pytest.raises(SystemExit, match=rf"--tta: mmseg's SegTTAModel .*{message}.*'mmplugins\.SegTTAModel'"):
+            run_here(tool.main, augmented, checkpoint, '--work-dir', tmp_path, '--tta')
+    augmented = with_augmentation(config, tmp_path / 'augmented.py', 'SegTTAModel')
+    assert run_here(tool.main, augmented, checkpoint, '--work-dir', tmp_path, '--tta')['aAcc'] > 80
 
 
 @pytest.mark.slow
@@ -211,6 +240,35 @@ def test_no_checkpoint(trained, tmp_path):
     with pytest.raises(SystemExit, match=r'test\.py: error: CHECKPOINT: there is no checkpoint gone\.pth \(in '):
         run_here(tool.main, config, 'gone.pth', '--work-dir', tmp_path / 'work')
     assert not (tmp_path / 'work').exists()
+
+
+def test_a_checkpoint_of_another_model(trained, tmp_path):
+    """No metrics of random weights; what fits in part is tested, and the log lists the rest."""
+    _, config, checkpoint = trained
+    own = torch.load(checkpoint, weights_only=False)['state_dict']
+    torch.save({f'net.{name}': value for name, value in own.items()}, tmp_path / 'other.pth')
+    with pytest.raises(
+        SystemExit, match=r'test\.py: error: CHECKPOINT: \S+other\.pth is not a checkpoint of this model'
+    ):
+        run_here(tool.main, config, tmp_path / 'other.pth', '--work-dir', tmp_path / 'other')
+    torch.save(
+        {name: value for name, value in own.items() if name != 'decode_head.conv_seg.bias'}, tmp_path / 'part.pth'
+    )
+    run_here(tool.main, config, tmp_path / 'part.pth', '--work-dir', tmp_path / 'part')
+    (log,) = (tmp_path / 'part').rglob('*.log')
+    assert 'the others stay as initialised. 1 not in it: decode_head.conv_seg.bias' in log.read_text()
+
+
+def test_paths_with_blanks_and_commas(trained, tmp_path):
+    """mmengine's parser makes a list of two other folders of it."""
+    data, config, checkpoint = trained
+    folder = tmp_path / 'my set, new (1)'
+    shutil.copytree(data, folder / 'data')
+    own = [shutil.copy(path, folder) for path in (config, checkpoint)]
+    metrics = run_here(
+        tool.main, *own, '--work-dir', folder, '--cfg-options', f'test_dataloader.dataset.data_root={folder}/data'
+    )
+    assert metrics['aAcc'] > 80
 
 
 def test_no_data(trained, tmp_path):

@@ -130,6 +130,33 @@ def test_without_the_hook_a_resumed_run_draws_other_numbers(tmp_path, data):
     assert [entry['loss'] for entry in losses(resumed)] != [entry['loss'] for entry in whole]
 
 
+def test_checkpoints_of_other_models(tmp_path, data):
+    """load_from takes a part, a run that goes on does not, and neither takes nothing."""
+    config = write_config(tmp_path / 'one.py', data, iterations=1)
+    run_here(train.main, config, '--work-dir', tmp_path / 'one')
+    whole = torch.load(tmp_path / 'one' / 'iter_1.pth', weights_only=False)
+    own = whole['state_dict']
+    torch.save({f'net.{name}': value for name, value in own.items()}, tmp_path / 'other.pth')
+    del own['decode_head.conv_seg.bias']
+    torch.save(whole, tmp_path / 'part.pth')
+    arguments = [config, '--work-dir', tmp_path / 'two']
+    for options, message in (
+        (
+            ['--resume', tmp_path / 'part.pth'],
+            r'--resume: \S+part\.pth is of another model.*1 not in it: decode_head\.co',
+        ),
+        (['--resume', tmp_path / 'other.pth'], r'--resume: \S+other\.pth is not a checkpoint of this model'),
+        (
+            ['--cfg-options', f'load_from={tmp_path / "other.pth"}'],
+            r'load_from: \S+other\.pth is not a checkpoint of th',
+        ),
+    ):
+        with pytest.raises(SystemExit, match=rf'^train\.py: error: {message}'):
+            run_here(train.main, *arguments, *options)
+    run_here(train.main, *arguments, '--cfg-options', f'load_from={tmp_path / "part.pth"}')
+    assert (tmp_path / 'two' / 'iter_1.pth').is_file()
+
+
 def test_resume_from_a_checkpoint(tmp_path, data):
     config = write_config(tmp_path / 'from_path.py', data, iterations=2, hooks=[dict(type='RecordHook')])
     run_here(train.main, config, '--work-dir', tmp_path / 'first')

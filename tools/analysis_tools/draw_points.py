@@ -20,10 +20,11 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.registry import DATASETS, MODELS
-from mmengine.runner import load_checkpoint, set_random_seed
+from mmengine.runner import set_random_seed
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmplugins.engine.checkpoints import load_weights
 from mmplugins.engine.launch import CfgOptions, UsageError, check_checkpoint, check_data, load_config, use_cpu
 from mmplugins.functional.masks.ignored import find_ignored
 from mmplugins.functional.masks.sampled_logits import grid_values, uncertain_points
@@ -123,7 +124,7 @@ def draw(cfg: Config, checkpoints: Sequence[str], num: int, seed: int, out: Path
     rows: list[tuple[Target, list[Points]]] = []
     for column, checkpoint in enumerate(checkpoints):
         if checkpoint != UNTRAINED:
-            load_checkpoint(model, checkpoint, map_location='cpu')
+            load_weights(model, checkpoint, 'CHECKPOINT')
         model.to(get_device()).eval()
         for row, item in enumerate(items):
             torch.manual_seed(seed)

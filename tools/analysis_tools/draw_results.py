@@ -21,7 +21,6 @@ from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.fileio import get
 from mmengine.registry import DATASETS, MODELS
-from mmengine.runner import load_checkpoint
 from mmengine.structures import BaseDataElement
 from result_columns import (
     Column,
@@ -37,6 +36,7 @@ from result_columns import (
 from rich.progress import track
 from torch import nn
 
+from mmplugins.engine.checkpoints import load_weights
 from mmplugins.engine.launch import CfgOptions, UsageError, check_checkpoint, check_data, load_config, use_cpu
 from mmplugins.evaluation.metrics.coco_panoptic_metric import INSTANCE_OFFSET
 from mmplugins.models.losses import OhemCrossEntropyLoss, StructureLoss
@@ -84,7 +84,7 @@ def draw(cfg: Config, checkpoint: str, num: int, out: Path) -> None:
         use_cpu(cfg)
     dataset = DATASETS.build(cfg.val_dataloader.dataset)
     model = MODELS.build(cfg.model)
-    load_checkpoint(model, checkpoint, map_location='cpu')
+    load_weights(model, checkpoint, 'CHECKPOINT')
     model.to(get_device()).eval()
 
     num_classes = len(dataset.metainfo['classes'])

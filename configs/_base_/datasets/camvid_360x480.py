@@ -18,6 +18,20 @@ test_pipeline = [
     dict(type='LoadAnnotations'),  # after Resize: the truth stays at its own size
     dict(type='PackSegInputs'),
 ]
+# For tools/test.py --tta: an image and its mirror image.
+tta_model = dict(type='mmplugins.SegTTAModel')
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='Resize', scale=img_scale, keep_ratio=True)],
+            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0, direction='horizontal')],
+            [dict(type='LoadAnnotations')],
+            [dict(type='PackSegInputs')],
+        ],
+    ),
+]
 train_dataloader = dict(
     batch_size=8,
     num_workers=4,

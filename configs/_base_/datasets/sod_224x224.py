@@ -28,6 +28,20 @@ test_pipeline = [
     dict(type='mmplugins.LoadBinaryMask'),  # after Resize: metrics are measured at the mask's own size
     dict(type='PackSegInputs'),
 ]
+# For tools/test.py --tta: an image and its mirror image.
+tta_model = dict(type='mmplugins.SegTTAModel')
+tta_pipeline = [
+    load_image,
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [resize],
+            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0, direction='horizontal')],
+            [dict(type='mmplugins.LoadBinaryMask')],
+            [dict(type='PackSegInputs')],
+        ],
+    ),
+]
 
 train_dataloader = dict(
     batch_size=batch_size,

@@ -31,7 +31,9 @@ class SaliencyMetric(BaseMetric):
 
     It reads mmseg's data samples: ``seg_logits``, which EncoderDecoder has already put through the sigmoid if the head
     has one output channel, (1, H, W) in [0, 1]; or the logits of two classes, (2, H, W), whose softmax gives the
-    foreground; and the mask in ``gt_sem_seg``, (1, H, W), of 0 and 1. The steps for each image:
+    foreground; and the mask in ``gt_sem_seg``, (1, H, W), of 0 and 1. Predictions merged by mmseg's SegTTAModel, which
+    leaves the last augmentation's ``seg_logits``, are refused where that shows; ``mmplugins.SegTTAModel`` merges both.
+    The steps for each image:
 
     1. The map becomes uint8 by cutting off the fraction of 255 times its value, as a released PNG has it.
     2. It is resized to the image's own size (``ori_shape``), bilinear, if it is not there yet; written if asked for.
@@ -193,7 +195,24 @@ def _foreground(sample: dict) -> np.ndarray:
             f'seg_logits of one channel must be the sigmoid map in [0, 1], as EncoderDecoder gives it, got values from '
             f'{float(scores.min()):.3g} to {float(scores.max()):.3g} for {sample.get("img_path")}'
         )
-    return scores[0].numpy()
+    foreground = scores[0].numpy()
+    if 'pred_sem_seg' in sample:
+        _check_agreement(foreground, sample['pred_sem_seg']['data'].squeeze(0).cpu().numpy() == 1, sample)
+    return foreground
+
+
+def _check_agreement(foreground: np.ndarray, label: np.ndarray, sample: dict) -> None:
+    """Raises ValueError if no threshold makes ``pred_sem_seg`` of ``seg_logits``: they are of two predictions."""
+    if label.shape != foreground.shape:
+        return
+    inside, outside = foreground[label], foreground[~label]
+    if inside.size and (inside.min() < 0.02 or (outside.size and outside.max() > inside.min() + 1e-3)):
+        raise ValueError(
+            f'pred_sem_seg of {sample.get("img_path")} calls a pixel of probability {inside.min():.3g} foreground'
+            + (f' and one of {outside.max():.3g} background' if outside.size else '')
+            + ": it is not that of seg_logits. mmseg's SegTTAModel merges pred_sem_seg alone; use "
+            "tta_model=dict(type='mmplugins.SegTTAModel')"
+        )
 
 
 def _mask(sample: dict) -> np.ndarray:

@@ -18,17 +18,23 @@ def check_label_shape(logits: Tensor, label: Tensor) -> None:
     """Checks that a label map fits the logits.
 
     Args:
-        logits: Shape (N, C, H, W).
+        logits: Shape (N, C, H, W), C at least 2.
         label: Integer class indices, shape (N, H, W).
 
     Raises:
-        ValueError: The shapes do not fit.
+        ValueError: The shapes do not fit, or there is one channel, whose softmax is 1 whatever the logit.
         TypeError: The label is not of an integer dtype.
     """
     if logits.dim() != 4 or label.shape != (logits.shape[0], *logits.shape[2:]):
         raise ValueError(
             f'expected logits (N, C, H, W) and labels (N, H, W), got {tuple(logits.shape)} and {tuple(label.shape)}; '
             'resize the logits to the label size, and squeeze a channel axis of the label'
+        )
+    if logits.shape[1] < 2:
+        raise ValueError(
+            f'expected logits of two classes or more, got {tuple(logits.shape)}: the softmax over one channel is 1 '
+            'whatever the logit, and nothing would be learned; give the head num_classes=2 and out_channels=2, or '
+            'take a loss on binary masks (StructureLoss, BCEIoULoss, SoftIoULoss)'
         )
     if label.is_floating_point() or label.is_complex() or label.dtype == torch.bool:
         raise TypeError(f'labels must be integers (class indices), got {label.dtype}; call .long() on class indices')

@@ -113,13 +113,12 @@ class MaskSetHead(SetHead):
                 )
         return targets
 
-    def loss(self, x: Sequence[Tensor], batch_data_samples: SampleList, *args) -> dict[str, Tensor]:
+    def loss(self, x: Sequence[Tensor], batch_data_samples: SampleList) -> dict[str, Tensor]:
         """Predicts and computes the losses.
 
         Args:
             x: Features of the backbone or neck, (B, C, h, w) each.
             batch_data_samples: See ``targets``.
-            *args: mmseg's ``train_cfg``; not used.
 
         Returns:
             The losses, see the class.

@@ -133,7 +133,7 @@ class BaseLabelLoss(BaseLoss):
         """Checks the arguments of a call.
 
         Args:
-            pred: Logits (N, C, H, W).
+            pred: Logits (N, C, H, W), C at least 2.
             target: Integer class indices (N, H, W).
             weight: Factor of each pixel, (N, H, W), or None.
             ignore_index: Label that takes no part, or None.
@@ -143,7 +143,8 @@ class BaseLabelLoss(BaseLoss):
             of each pixel's class, (N, H, W), or None without class weights.
 
         Raises:
-            ValueError: Shapes do not fit, labels are out of range, or there is not one weight a class.
+            ValueError: Shapes do not fit, there is one channel, labels are out of range, or there is not one weight a
+                class.
             TypeError: The labels are not integers.
         """
         check_label_shape(pred, target)

@@ -51,7 +51,7 @@ class OhemCrossEntropyLoss(BaseLabelLoss):
         loss_name: Name in the log.
 
     Shape:
-        - pred: logits (N, C, H, W), any floating dtype; computed in float32.
+        - pred: logits (N, C, H, W), C at least 2, any floating dtype; computed in float32.
         - target: integer class indices (N, H, W).
         - weight: factor of each pixel's loss after the selection (N, H, W); it does not enter what the mean
           divides by.
@@ -59,7 +59,7 @@ class OhemCrossEntropyLoss(BaseLabelLoss):
           attached to the graph.
 
     Raises:
-        ValueError: Settings out of range, shapes that do not fit, or labels that are neither classes nor
+        ValueError: Settings out of range, shapes that do not fit, one channel, or labels that are neither classes nor
             ``ignore_index`` (on CUDA at one of the next calls).
         TypeError: Logits that are not floating or labels that are not integers.
 

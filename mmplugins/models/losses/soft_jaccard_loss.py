@@ -27,15 +27,15 @@ class SoftJaccardLoss(BaseLabelLoss):
         loss_name: Name in the log.
 
     Shape:
-        - pred: logits (N, C, H, W), any floating dtype; computed in float32.
+        - pred: logits (N, C, H, W), C at least 2, any floating dtype; computed in float32.
         - target: integer class indices (N, H, W).
         - weight: factor of each pixel in the sums of intersection and union (N, H, W).
         - Returns the mean over images, a scalar; one value an image, (N,), for reduction 'none'. If every pixel is
           ignored it is 0 and attached to the graph.
 
     Raises:
-        ValueError: Shapes that do not fit, labels that are neither classes nor ``ignore_index`` (on CUDA at one of
-            the next calls).
+        ValueError: Shapes that do not fit, one channel, labels that are neither classes nor ``ignore_index`` (on CUDA
+            at one of the next calls).
         TypeError: Logits that are not floating or labels that are not integers.
 
     Examples:

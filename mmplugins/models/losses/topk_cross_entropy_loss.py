@@ -39,7 +39,7 @@ class TopKCrossEntropyLoss(BaseLabelLoss):
         loss_name: Name in the log.
 
     Shape:
-        - pred: logits (N, C, H, W), any floating dtype; computed in float32.
+        - pred: logits (N, C, H, W), C at least 2, any floating dtype; computed in float32.
         - target: integer class indices (N, H, W).
         - weight: factor of each pixel's loss after the selection (N, H, W).
         - step: training step for step 1, an int; None reads the runner's iteration from mmengine's MessageHub.
@@ -47,7 +47,7 @@ class TopKCrossEntropyLoss(BaseLabelLoss):
           attached to the graph.
 
     Raises:
-        ValueError: Settings out of range, shapes that do not fit, labels that are neither classes nor
+        ValueError: Settings out of range, shapes that do not fit, one channel, labels that are neither classes nor
             ``ignore_index`` (on CUDA at one of the next calls).
         TypeError: Logits that are not floating or labels that are not integers.
         RuntimeError: ``step`` is None and no runner is training.

@@ -14,6 +14,8 @@ def test_shapes():
     for shape in [(2, 1, 4, 5), (2, 4, 4), (1, 4, 5)]:
         with pytest.raises(ValueError, match=r'expected logits \(N, C, H, W\) and labels \(N, H, W\), got \(2, 3, 4'):
             check_label_shape(logits, torch.zeros(shape, dtype=torch.long))
+    with pytest.raises(ValueError, match=r'two classes or more, got \(2, 1, 4, 5\): the softmax over one channel is 1'):
+        check_label_shape(logits[:, :1], torch.zeros(2, 4, 5, dtype=torch.long))
     with pytest.raises(TypeError, match=r'labels must be integers \(class indices\), got torch.float32'):
         check_label_shape(logits, torch.zeros(2, 4, 5))
     check_weight_shape(None, torch.zeros(2, 4, 5))

@@ -1,13 +1,20 @@
 import itertools
+import sys
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 
-from mmplugins.functional.sets.matching import find_invalid, replace_invalid, solve_block, to_host
+from mmplugins.functional.sets import matching
+from mmplugins.functional.sets.boxes import cxcywh_to_xyxy, pairwise_overlap
+from mmplugins.functional.sets.matching import find_invalid, lapx_solver, replace_invalid, solve_block, to_host
+from mmplugins.testing import load_golden
+from tests.locations import golden_files
 
 NAN, INF = float('nan'), float('inf')
 
@@ -28,10 +35,22 @@ def least_cost(cost):
 # Solving
 
 
+@pytest.fixture(scope='module', params=['SciPy', 'lapx'])
+def solver(request):
+    """Each solver in turn, whatever is installed."""
+    if request.param == 'lapx' and lapx_solver() is None:
+        pytest.skip('lapx 0.11.1 or later is not installed')
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == 'SciPy':
+            patch.setattr(matching, 'lapx_solver', lambda: None)
+        yield request.param
+
+
 @settings(max_examples=60, deadline=None)
-@given(queries=st.integers(0, 5), objects=st.integers(0, 5), seed=st.integers(0, 1000))
-def test_the_least_cost_is_found(queries, objects, seed):
+@given(queries=st.integers(0, 5), objects=st.integers(0, 5), seed=st.integers(0, 1000), ties=st.booleans())
+def test_the_least_cost_is_found(solver, queries, objects, seed, ties):
     block = example(2, queries, objects, seed=seed).numpy()
+    block = block.round() if ties else block
     pairs = solve_block(block)
     assert len(pairs) == 2
     for cost, (query, true) in zip(block, pairs, strict=True):
@@ -43,15 +62,89 @@ def test_the_least_cost_is_found(queries, objects, seed):
             assert cost[query, true].sum() == pytest.approx(least_cost(cost), abs=1e-5)
 
 
-def test_matching_by_hand():
+def test_matching_by_hand(solver):
     """Greedily query 0 would take object 1 at 1; 2 + 3 is less than 1 + 10."""
     query, true = solve_block(np.array([[[2.0, 1.0], [10.0, 3.0]]]))[0]
     assert (query.tolist(), true.tolist()) == ([0, 1], [0, 1])
 
 
-def test_more_objects_than_queries_by_hand():
+def test_more_objects_than_queries_by_hand(solver):
     query, true = solve_block(np.array([[[5.0, 1.0, 2.0], [5.0, 1.0, 7.0]]]))[0]
     assert (query.tolist(), true.tolist()) == ([0, 1], [2, 1])
+
+
+@pytest.mark.parametrize('path', golden_files('detr_[0-9].npz'))
+def test_pairs_of_the_released_code(solver, path):
+    """All layers of an image at once; the costs are DETR's own, from its boxes and logits."""
+    golden = load_golden(path)
+    for image, block in enumerate(detr_costs(golden)):
+        for layer, (query, true) in enumerate(solve_block(block)):
+            assert torch.equal(query, golden[f'match_query_{layer}_{image}'])
+            assert torch.equal(true, golden[f'match_gt_{layer}_{image}'])
+
+
+def detr_costs(golden):
+    """Costs of each image, (L, Q, G)."""
+    for image in range(golden['logits'].shape[1]):
+        labels, true = golden[f'gt_labels{image}'], golden[f'gt_boxes{image}']
+        layers = []
+        for logits, boxes in zip(golden['logits'][:, image], golden['boxes'][:, image], strict=True):
+            giou = pairwise_overlap(cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(true))
+            l1 = torch.cdist(boxes, true, p=1)
+            layers.append(
+                golden['cost_bbox'] * l1
+                - golden['cost_class'] * logits.softmax(-1)[:, labels]
+                - golden['cost_giou'] * giou
+            )
+        yield torch.stack(layers).numpy()
+
+
+def fake_lapx(monkeypatch, error=None):
+    """Puts a solver in lapx's place; returns the list of its calls."""
+    calls = []
+
+    def solve(costs, **settings):
+        calls.append((costs.shape, settings))
+        if error is not None:
+            raise error
+        return zip(*(linear_sum_assignment(cost) for cost in costs), strict=True)
+
+    monkeypatch.setattr(matching, 'lapx_solver', lambda: solve)
+    return calls
+
+
+def test_lapx_gets_all_layers_at_once_in_one_thread(monkeypatch):
+    calls = fake_lapx(monkeypatch)
+    pairs = solve_block(example(3, 4, 2).numpy())
+    settings = dict(extend_cost=True, return_cost=False, n_threads=1, precision='float64')
+    assert calls == [((3, 4, 2), settings)]
+    assert [query.shape for query, _ in pairs] == [(2,)] * 3
+
+
+@pytest.mark.parametrize('shape', [(2, 0, 3), (2, 3, 0), (0, 3, 3), (0, 0, 0)])
+def test_an_empty_block_goes_to_no_solver_of_lapx(monkeypatch, shape):
+    calls = fake_lapx(monkeypatch)
+    pairs = solve_block(np.zeros(shape))
+    assert calls == []
+    assert len(pairs) == shape[0]
+    assert all(query.numel() == true.numel() == 0 and query.dtype == torch.int64 for query, true in pairs)
+
+
+def test_what_lapx_refuses_scipy_solves_or_explains(monkeypatch):
+    calls = fake_lapx(monkeypatch, ValueError('reduced costs overflow at batch index 0'))
+    query, true = solve_block(np.array([[[2.0, 1.0], [10.0, 3.0]]]))[0]
+    assert (query.tolist(), true.tolist()) == ([0, 1], [0, 1])
+    with pytest.raises(ValueError, match='infeasible'):
+        solve_block(np.full((1, 2, 2), INF))
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize('module', [None, SimpleNamespace(), SimpleNamespace(__version__='0.9.4', lapjvh_batch=1)])
+def test_without_a_recent_lapx_scipy_solves(monkeypatch, module):
+    monkeypatch.setitem(sys.modules, 'lap', module)
+    lapx_solver.cache_clear()
+    assert lapx_solver() is None
+    lapx_solver.cache_clear()
 
 
 # Copy

@@ -170,3 +170,10 @@ def test_bad_calls():
 
 def test_whole_number_as_float_is_a_count():
     assert OhemCrossEntropyLoss(min_kept=1e5).min_kept == 100000
+
+
+def test_one_channel_is_refused():
+    """Its softmax is 1: loss and gradient would be 0 for ever, whatever the labels."""
+    label = torch.zeros(2, 4, 5, dtype=torch.long)
+    with pytest.raises(ValueError, match=r'two classes or more, got \(2, 1, 4, 5\).* num_classes=2 .*StructureLoss'):
+        OhemCrossEntropyLoss()(torch.randn(2, 1, 4, 5), label)

@@ -54,3 +54,10 @@ def test_weight_counts_pixels_twice():
     weight = torch.ones(label.shape)
     weight[:, :3] = 2
     torch.testing.assert_close(SoftJaccardLoss()(logits, label, weight=weight), doubled)
+
+
+def test_one_channel_is_refused():
+    """Its softmax is 1: loss and gradient would be 0 for ever, whatever the labels."""
+    label = torch.zeros(2, 4, 5, dtype=torch.long)
+    with pytest.raises(ValueError, match=r'two classes or more, got \(2, 1, 4, 5\).* num_classes=2 .*StructureLoss'):
+        SoftJaccardLoss()(torch.randn(2, 1, 4, 5), label)

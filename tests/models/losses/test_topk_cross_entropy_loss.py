@@ -136,3 +136,10 @@ def test_bad_labels():
         TopKCrossEntropyLoss(top_k_percent_pixels=0.3, hard_example_mining_step=0)(
             logits, label.masked_fill(label == 0, 5)
         )
+
+
+def test_one_channel_is_refused():
+    """Its softmax is 1: loss and gradient would be 0 for ever, whatever the labels."""
+    label = torch.zeros(2, 4, 5, dtype=torch.long)
+    with pytest.raises(ValueError, match=r'two classes or more, got \(2, 1, 4, 5\).* num_classes=2 .*StructureLoss'):
+        TopKCrossEntropyLoss(hard_example_mining_step=0)(torch.randn(2, 1, 4, 5), label)
