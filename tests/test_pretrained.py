@@ -62,7 +62,7 @@ def test_weights_arrive(name, scope, tmp_path):
     """A file that fills the backbone with constants, one for each tensor; and one that is not there."""
     path = tmp_path / 'backbone.pth'
     model = built(name, scope, path)
-    with pytest.raises(FileNotFoundError, match='backbone.pth'):
+    with pytest.raises(FileNotFoundError, match=r'backbone\.pth'):
         model.init_weights()
 
     state = backbone_of(model).state_dict()
@@ -84,7 +84,7 @@ def checkpoint_of(name: str, scope: str) -> str:
 
 
 def torchvision_names(blocks: tuple[int, ...]) -> set[str]:
-    """Names in torchvision's files of ResNet-50 and 101; without what batch norm counts, which the oldest file lacks."""
+    """Names in torchvision's files of a ResNet, without what batch norm counts, which the oldest file lacks."""
     names = {'conv1.weight', 'fc.weight', 'fc.bias'}
     norms = ['bn1']
     for stage, count in enumerate(blocks, 1):
