@@ -31,7 +31,7 @@ clip_pipeline = [
             dict(type='RandomFlip', prob=0.5),
         ],
     ),
-    dict(type='mmplugins.RandomCropClip', crop_size=crop_size),
+    dict(type='mmplugins.RandomCropClip', crop_size=crop_size, max_objects=10),
 ]
 train_pipeline = [
     *clip_pipeline,

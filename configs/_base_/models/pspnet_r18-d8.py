@@ -1,5 +1,5 @@
-# PSPNet on ResNet-18 with deep supervision, small enough to train from scratch on a CPU; 11 classes. Dilation, activation
-# and initialisation are mmsegmentation's.
+# PSPNet on ResNet-18 with deep supervision, small enough to train from scratch on a CPU; 11 classes. Dilation,
+# activation and initialisation are mmsegmentation's.
 _base_ = './pspnet_r101-d8.py'
 num_classes = 11
 norm_cfg = dict(type='BN', requires_grad=True)

@@ -24,8 +24,8 @@ from .memory import FrameMemory, KeyValue
 class AOTNetwork(BaseModule):
     """Encodes images, propagates identities from memories to them, and decodes these to logits.
 
-    As mmengine's BaseModule it hands ``init_weights`` on to the encoder's backbone, whose ``init_cfg`` names the weights
-    that it starts from.
+    As mmengine's BaseModule it hands ``init_weights`` on to the encoder's backbone, whose ``init_cfg`` names the
+    weights that it starts from.
 
     Args:
         backbone: Module that gives levels of strides 4, 8 and 16, and possibly a fourth of stride 16.
