@@ -100,6 +100,7 @@ class DilatedMobileNetV2(MobileNetV2):
                 depthwise = block.conv[-2].conv
                 depthwise.dilation = depthwise.padding = (dilation, dilation)
         self.conv2 = ConvModule(self.in_channels, last_channels, 1, conv_cfg=self.conv_cfg, **cfgs)  # difference 2
+        self._freeze_stages()  # the parent waits for train(), when the optimizer is built already
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Computes the features of images (N, 3, H, W) at ``out_indices``, each (N, C, h, w)."""
