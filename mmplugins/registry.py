@@ -79,6 +79,7 @@ def _child(name: str, *locations: str) -> PluginRegistry:
 
 MODELS = _child(
     'MODELS',
+    'mmplugins.models.averaging',
     'mmplugins.models.losses',
     'mmplugins.models.decode_heads',
     'mmplugins.models.dense_heads',

@@ -80,7 +80,9 @@ def test_everything_named_is_built(path, tmp_path):
     for hook in [*cfg.default_hooks.values(), *cfg.get('custom_hooks', [])]:
         HOOKS.build(hook)
     end = max(scheduler.end for scheduler in cfg.param_scheduler)
-    assert end == cfg.train_cfg.get('max_iters', cfg.train_cfg.get('max_epochs'))
+    length = cfg.train_cfg.get('max_iters', cfg.train_cfg.get('max_epochs'))
+    # a PolyLR whose last step still has a rate ends one step later; tests/test_recipes.py has the rates
+    assert end - length in ((0, 1) if cfg.param_scheduler[-1].type == 'PolyLR' else (0,))
 
 
 def annotations_of(metric: dict, dataset: dict, folder: Path) -> dict:

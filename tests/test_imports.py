@@ -13,6 +13,7 @@ ALLOWED = {
     'functional/sets': {'functional', 'functional/checks'},
     'functional/masks': {'functional', 'functional/checks', 'functional/sets'},
     'conversion': {'hosts'},
+    'models/averaging': {'registry'},
     'models/losses': {'functional', 'registry'},
     'models/task_modules/match_costs': {'functional', 'registry'},
     'models/task_modules/assigners': {'functional', 'registry', 'hosts', 'models/task_modules/match_costs'},
@@ -44,6 +45,7 @@ ALLOWED = {
 ALLOWED_HOSTS = {
     'functional': set(),
     'conversion': {'mmengine'},
+    'models/averaging': {'mmengine'},
     'models/losses': {'mmengine'},
     'models/task_modules/match_costs': {'mmengine'},
     'models/task_modules/assigners': {'mmengine', 'mmdet'},

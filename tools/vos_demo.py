@@ -171,9 +171,10 @@ def resizer(cfg: Config, align_corners: bool) -> Callable[[np.ndarray], np.ndarr
     pipeline = cfg.test_dataloader.dataset.pipeline if 'test_dataloader' in cfg else default
     steps = [step for step in pipeline if type_name(step) not in ('LoadClip', 'LoadClipMasks', 'PackClip')]
     transforms = [TRANSFORMS.build(step) for step in steps]
+    in_float = any(step.get('to_float32') for step in pipeline)
 
     def resize(frame: np.ndarray) -> np.ndarray:
-        results = dict(img=[frame])
+        results = dict(img=[frame.astype(np.float32) if in_float else frame])
         for transform in transforms:
             results = transform(results)
         return results['img'][0]

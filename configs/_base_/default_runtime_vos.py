@@ -3,6 +3,6 @@
 _base_ = './default_runtime.py'
 custom_hooks = [
     dict(type='mmplugins.IterSeedHook'),
-    # over a tenth of 100,000 iterations, fewer at the start: momentum max(1e-4, 9 / (9 + iteration))
-    dict(type='EMAHook', ema_type='MomentumAnnealingEMA', momentum=0.0001, gamma=9),
+    # over a tenth of 100,000 iterations, fewer at the start
+    dict(type='EMAHook', ema_type='mmplugins.WarmupEMA', momentum=0.0001),
 ]

@@ -1,4 +1,5 @@
-# R50-AOT-L on YouTube-VOS 2019 and DAVIS 2017, as released. It begins from the pre-trained model:
+# R50-AOT-L on YouTube-VOS 2019 and DAVIS 2017, as released but for what the README lists. It begins from the
+# pre-trained model:
 # --cfg-options load_from=work_dirs/aot_r50-l_pretrain_4xb4-100k_static-465x465/iter_100000.pth
 _base_ = [
     '../_base_/models/aot_r50-l.py',

@@ -1,4 +1,5 @@
-# AOT-T on synthetic clips of static images, as released: what it begins the main training from.
+# AOT-T on synthetic clips of static images, as released but for what the README lists.
+# What it trains is what the main training begins from.
 _base_ = ['../_base_/models/aot_t.py', '../_base_/aot_pretrain.py']
 
 model = dict(train_cfg=_base_.pretrain_cfg)

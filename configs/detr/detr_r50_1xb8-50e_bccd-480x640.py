@@ -2,9 +2,8 @@
 #
 #   python tools/model_converters/detr.py detr-r50-e632da11.pth checkpoints/detr_r50_coco.pth
 #
-# The classifier is new, so mmengine warns that its shape differs. To start from ImageNet weights instead:
-#
-#   --cfg-options load_from=None model.backbone.init_cfg="{'type':'Pretrained','checkpoint':'torchvision://resnet50'}"
+# The classifier is new, so mmengine warns that its shape differs. To start from ImageNet weights instead,
+# delete load_from and the backbone's init_cfg below: --cfg-options sets no dict.
 load_from = 'checkpoints/detr_r50_coco.pth'
 _base_ = [
     '../_base_/models/detr_r50.py',

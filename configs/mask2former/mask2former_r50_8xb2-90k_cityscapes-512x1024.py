@@ -13,5 +13,5 @@ model = dict(
     backbone=dict(norm_cfg=dict(type='SyncBN', requires_grad=True), norm_eval=False),
     decode_head=dict(num_classes=num_classes, loss_cls=dict(class_weight=[1.0] * num_classes + [0.1])),
 )
-param_scheduler = [dict(type='PolyLR', eta_min=0.0, power=0.9, begin=0, end=max_iters, by_epoch=False)]
+param_scheduler = [dict(type='PolyLR', eta_min=0.0, power=0.9, begin=0, end=max_iters + 1, by_epoch=False)]
 train_cfg = dict(max_iters=max_iters)

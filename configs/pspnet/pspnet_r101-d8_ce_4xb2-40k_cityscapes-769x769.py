@@ -1,4 +1,4 @@
-# PSPNet with deep supervision (CriterionDSN), as pytorch-segmentation-toolbox trains it.
+# PSPNet with deep supervision (CriterionDSN), as pytorch-segmentation-toolbox trains it but for what the README lists.
 _base_ = [
     '../_base_/models/pspnet_r101-d8.py',
     '../_base_/datasets/cityscapes_769x769.py',

@@ -1,4 +1,4 @@
-# The same with the hardest 15 % of each image's pixels, annealed over the first half of training.
+# The same with the hardest 15 % of each image's pixels, annealed over the first half of training; no released recipe.
 _base_ = './pspnet_r101-d8_ce_4xb2-40k_cityscapes-769x769.py'
 
 model = dict(

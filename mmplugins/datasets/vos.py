@@ -61,7 +61,9 @@ class VOSDataset(ClipSource, BaseDataset):
         single_object: Whether all pixels that are not 0 are one object, number 1, as for DAVIS 2016, of which some
             copies have masks of 0 and 255.
         img_suffix: Suffixes of frames, in lower case.
-        filter_cfg: dict(min_frames=n) leaves out videos with fewer annotated frames from training.
+        filter_cfg: Leaves out of training, with dict(min_frames=n), videos with fewer annotated frames; with
+            dict(min_object_frames=n), the frames that ``meta.json`` lists for no object but such with fewer than n, and
+            videos that have no others.
         **kwargs: What mmengine's BaseDataset takes.
 
     Raises:
@@ -99,8 +101,11 @@ class VOSDataset(ClipSource, BaseDataset):
             raise ValueError(f'ann_file {self.ann_file} lists no videos; give one a line, or meta.json of YouTube-VOS')
         videos, problems = [], []
         for name, appearances in objects.items():
-            video = self._video(name, appearances)
-            found = self._problems(video, appearances)
+            listed = self._long_enough(appearances)
+            if appearances and not listed:
+                continue
+            video = self._video(name, listed)
+            found = self._problems(video, listed)
             problems += found
             if not found:
                 videos.append(video)
@@ -137,6 +142,11 @@ class VOSDataset(ClipSource, BaseDataset):
         lines = [line.split()[0] for line in text.splitlines() if line.strip()]
         # DAVIS 2016 has lines of '/JPEGImages/480p/bear/00000.jpg /Annotations/480p/bear/00000.png'
         return {line.split('/')[-2] if '/' in line else line: {} for line in lines}
+
+    def _long_enough(self, appearances: dict[str, list[str]]) -> dict[str, list[str]]:
+        """Leaves out the objects of a video, with their frames, of which training sees too few."""
+        fewest = 0 if self.test_mode else (self.filter_cfg or {}).get('min_object_frames', 0)
+        return {number: frames for number, frames in appearances.items() if len(frames) >= fewest}
 
     def _video(self, name: str, appearances: dict[str, list[str]]) -> Video:
         frames = self._files('img_path', name, self.img_suffix)

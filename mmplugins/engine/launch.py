@@ -130,7 +130,7 @@ def check_checkpoint(path: str, what: str) -> None:
     """Raises UsageError if a local checkpoint is not there.
 
     Args:
-        path: A file, or an address of one of mmengine's schemes (``https://``, ``torchvision://``, ...).
+        path: A file, or an address of one of mmengine's schemes (``https://``, ``open-mmlab://``, ...).
         what: The argument or config key that named it.
     """
     if '://' not in path and not Path(path).is_file():

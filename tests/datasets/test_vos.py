@@ -119,6 +119,23 @@ def test_ytvos_takes_the_frames_of_its_list(tmp_path):
     assert single.get_data_info(2)['new_objects'] == []
 
 
+def test_objects_of_one_frame_bring_no_frames(tmp_path):
+    """Object 2 is listed once: its frame 7 is left out, in training, and so is the video that has nothing else."""
+    videos = {'a': VIDEO | {'2': ['00007']}, 'b': {'1': ['00000'], '2': ['00005']}, 'c': {'4': ['00001', '00002']}}
+    frames = {name: {frame for seen in objects.values() for frame in seen} for name, objects in videos.items()}
+    write_ytvos(tmp_path, videos, {name: {frame: square(1, 4, 4) for frame in frames[name]} for name in videos})
+    dataset = DATASETS.build(ytvos(tmp_path, filter_cfg=dict(min_object_frames=2)))
+    infos = {info['video_name']: info['img_path'] for info in map(dataset.get_data_info, range(len(dataset)))}
+    assert {name: [path[-9:-4] for path in paths] for name, paths in infos.items()} == {
+        'a': ['00000', '00005', '00010', '00015'],
+        'c': ['00001', '00002'],
+    }
+    everything = DATASETS.build(ytvos(tmp_path))
+    assert [len(everything.get_data_info(i)['img_path']) for i in range(3)] == [5, 2, 2]
+    tested = DATASETS.build(ytvos(tmp_path, filter_cfg=dict(min_object_frames=2), test_mode=True))
+    assert len(tested) == 9
+
+
 @needs_mmseg
 def test_ytvos_gives_new_objects_only_where_they_appear(tmp_path):
     """The mask of frame 5 shows object 1 still: it is compared, not given. Numbers stay those of the file."""

@@ -19,16 +19,18 @@ scale = (416, 416)  # width, height
 batch_size = 16
 num_workers = 4
 
-# As released: images and masks are read and resized by Pillow, orientation tags are not applied, the jitter comes last.
+# As released: images and masks are read and resized by Pillow, orientation tags are not applied, the jitter comes last;
+# grey values of the masks are soft targets in training.
 load_image = dict(type='LoadImageFromFile', color_type='color_ignore_orientation', imdecode_backend='pillow')
 resize = dict(type='Resize', scale=scale, keep_ratio=False, backend='pillow')
 train_pipeline = [
     load_image,
-    dict(type='mmplugins.LoadBinaryMask'),
+    dict(type='mmplugins.LoadBinaryMask', grey=True),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     resize,
     dict(type='mmplugins.ColorJitter', brightness=0.1, contrast=0.1, saturation=0.1, hue=0.1),
     dict(type='PackSegInputs'),
+    dict(type='mmplugins.SoftMask'),
 ]
 test_pipeline = [
     load_image,

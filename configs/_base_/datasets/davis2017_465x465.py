@@ -14,7 +14,7 @@ num_workers = 4
 
 clip_pipeline = [
     dict(type='mmplugins.SampleClip', length=5, max_gap=12),
-    dict(type='mmplugins.LoadClip'),
+    dict(type='mmplugins.LoadClip', to_float32=True),  # cubics overshoot, and nothing cuts that off
     dict(
         type='TransformBroadcaster',  # the frames of a clip alike
         mapping=dict(img='img', gt_seg_map='gt_seg_map'),
@@ -31,7 +31,7 @@ clip_pipeline = [
             dict(type='RandomFlip', prob=0.5),
         ],
     ),
-    dict(type='mmplugins.RandomCropClip', crop_size=crop_size),
+    dict(type='mmplugins.RandomCropClip', crop_size=crop_size, max_objects=10),
 ]
 train_pipeline = [
     *clip_pipeline,
@@ -39,7 +39,7 @@ train_pipeline = [
     dict(type='mmplugins.PackClip'),
 ]
 test_pipeline = [
-    dict(type='mmplugins.LoadClip'),
+    dict(type='mmplugins.LoadClip', to_float32=True),
     dict(type='mmplugins.ResizeClip', max_long_edge=1040, interpolation='bicubic'),  # 481x849 of 480x854
     dict(type='mmplugins.LoadClipMasks'),  # after ResizeClip: at the original size
     dict(type='mmplugins.PackClip'),

@@ -16,11 +16,12 @@ load_image = dict(type='LoadImageFromFile', color_type='color_ignore_orientation
 resize = dict(type='Resize', scale=scale, keep_ratio=False, backend='pillow')
 train_pipeline = [
     load_image,
-    dict(type='mmplugins.LoadBinaryMask'),
+    dict(type='mmplugins.LoadBinaryMask', grey=True),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     resize,
     dict(type='mmplugins.ColorJitter', brightness=0.1, contrast=0.1, saturation=0.1, hue=0.1),
     dict(type='PackSegInputs'),
+    dict(type='mmplugins.SoftMask'),
 ]
 test_pipeline = [
     load_image,

@@ -18,12 +18,13 @@ image_clip_pipeline = [
         share_random_params=True,
         transforms=[dict(type='RandomFlip', prob=0.5)],
     ),
-    dict(type='mmplugins.SyntheticClip', size=_base_.crop_size, length=5, interpolation='bicubic'),
     dict(
-        type='TransformBroadcaster',  # each frame by itself
-        mapping=dict(img='img'),
-        auto_remap=True,
-        transforms=[dict(type='mmplugins.ColorJitter', brightness=0.1, contrast=0.1, saturation=0.1, hue=0.03)],
+        type='mmplugins.SyntheticClip',
+        size=_base_.crop_size,
+        length=5,
+        interpolation='bicubic',
+        backend='pillow',
+        color_jitter=dict(brightness=0.1, contrast=0.1, saturation=0.1, hue=0.03),
     ),
 ]
 image_train_pipeline = [

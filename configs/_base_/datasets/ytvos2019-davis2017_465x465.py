@@ -27,7 +27,7 @@ train_dataloader = dict(
                 data_root=ytvos_root,
                 ann_file='train/meta.json',
                 data_prefix=dict(img_path='train/JPEGImages', seg_map_path='train/Annotations'),
-                filter_cfg=dict(min_frames=2),
+                filter_cfg=dict(min_frames=2, min_object_frames=2),
                 pipeline=ytvos_train_pipeline,
             ),
             dict(type='RepeatDataset', times=5, dataset=dict(**_base_.train_dataloader.dataset, lazy_init=True)),

@@ -1,6 +1,8 @@
-# PSPNet with deep supervision on stage 3 (CriterionDSN: main + 0.4 x auxiliary), 19 classes.
+# PSPNet with deep supervision on stage 3 (CriterionDSN: main + 0.4 x auxiliary), 19 classes; the network of
+# pytorch-segmentation-toolbox but for what configs/pspnet/README.md lists.
 num_classes = 19
 norm_cfg = dict(type='SyncBN', requires_grad=True)
+act_cfg = dict(type='LeakyReLU', negative_slope=0.01)  # in the heads: the default of in-place batch norm
 
 data_preprocessor = dict(
     type='SegDataPreProcessor',
@@ -23,7 +25,7 @@ model = dict(
         norm_cfg=norm_cfg,
         norm_eval=False,
         style='pytorch',
-        contract_dilation=True,
+        contract_dilation=False,  # a dilated stage has its dilation from the first block on
         init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://resnet101_v1c'),
     ),
     decode_head=dict(
@@ -35,7 +37,9 @@ model = dict(
         dropout_ratio=0.1,
         num_classes=num_classes,
         norm_cfg=norm_cfg,
+        act_cfg=act_cfg,
         align_corners=True,
+        init_cfg=None,  # the classifier keeps PyTorch's own initialisation
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True, loss_weight=1.0),
     ),
     auxiliary_head=dict(
@@ -48,7 +52,9 @@ model = dict(
         dropout_ratio=0.1,
         num_classes=num_classes,
         norm_cfg=norm_cfg,
+        act_cfg=act_cfg,
         align_corners=True,
+        init_cfg=None,
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True, loss_weight=0.4),
     ),
     train_cfg=dict(),

@@ -14,6 +14,7 @@ if problem := problem_with('mmcv'):
     RandomCropClip = placeholder('RandomCropClip', TRANSFORMS, 'mmcv', problem)
     ResizeClip = placeholder('ResizeClip', TRANSFORMS, 'mmcv', problem)
     SampleClip = placeholder('SampleClip', TRANSFORMS, 'mmcv', problem)
+    SoftMask = placeholder('SoftMask', TRANSFORMS, 'mmcv', problem)
     SyntheticClip = placeholder('SyntheticClip', TRANSFORMS, 'mmcv', problem)
 else:
     from .color_jitter import ColorJitter
@@ -25,6 +26,7 @@ else:
     from .random_crop_clip import RandomCropClip
     from .resize_clip import ResizeClip
     from .sample_clip import SampleClip
+    from .soft_mask import SoftMask
     from .synthetic_clip import SyntheticClip
 
 __all__ = [
@@ -38,5 +40,6 @@ __all__ = [
     'RandomCropClip',
     'ResizeClip',
     'SampleClip',
+    'SoftMask',
     'SyntheticClip',
 ]

@@ -1,4 +1,4 @@
-"""Loads a mask file as labels 0 and 1.
+"""Loads a mask file as labels 0 and 1, or as grey values.
 
 mmseg's LoadAnnotations takes grey values for labels: a 0/255 mask becomes background and ignored pixels, and a JPEG
 mask any label at all.
@@ -31,16 +31,23 @@ class LoadBinaryMask(BaseTransform):
 
     Added Keys:
 
-    - gt_seg_map (np.uint8), shape (H, W), values 0 and 1
+    - gt_seg_map (np.uint8), shape (H, W), values 0 and 1, or 0 to 255 with ``grey``
     - seg_fields
 
     Args:
         threshold: Grey value, 0 to 255. None: the data set's ``mask_threshold``, or 127 if it has none.
         backend_args: Arguments of mmengine's file backend.
+        grey: Whether the grey values stay as they are, for ``SoftMask`` at the pipeline's end; no threshold then.
+
+    Raises:
+        ValueError: A threshold for grey values.
     """
 
-    def __init__(self, threshold: int | None = None, backend_args: dict | None = None) -> None:
+    def __init__(self, threshold: int | None = None, backend_args: dict | None = None, grey: bool = False) -> None:
+        if grey and threshold is not None:
+            raise ValueError(f'grey=True keeps the grey values, threshold={threshold} would not; give one of them')
         self.threshold = threshold
+        self.grey = grey
         self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
@@ -50,10 +57,10 @@ class LoadBinaryMask(BaseTransform):
             return results
         threshold = results.get('mask_threshold', 127) if self.threshold is None else self.threshold
         with Image.open(BytesIO(fileio.get(path, backend_args=self.backend_args))) as image:
-            mask = np.asarray(image.convert('L')) > threshold
-        results['gt_seg_map'] = mask.astype(np.uint8)
+            mask = np.array(image.convert('L'))
+        results['gt_seg_map'] = mask if self.grey else (mask > threshold).astype(np.uint8)
         results.setdefault('seg_fields', []).append('gt_seg_map')
         return results
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(threshold={self.threshold}, backend_args={self.backend_args})'
+        return f'{type(self).__name__}(threshold={self.threshold}, backend_args={self.backend_args}, grey={self.grey})'

@@ -5,6 +5,7 @@ In mmcv a sample is one image; here the keys ``img`` and ``gt_seg_map`` hold lis
 """
 
 import mmcv
+import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
 
@@ -25,19 +26,21 @@ class LoadClip(BaseTransform):
 
     Added Keys:
 
-    - img (list of np.uint8, shape (H, W, 3), BGR)
+    - img (list of np.uint8 or np.float32, shape (H, W, 3), BGR, 0 to 255)
     - ori_shape, (H, W)
     - img_shape, (H, W)
 
     Args:
         backend_args: Arguments of mmengine's file backend.
+        to_float32: Whether frames become float32, so that a cubic resize keeps its overshoot.
 
     Raises:
         ValueError: A file is no image, frames differ in size, or a mask has another size than its frame.
     """
 
-    def __init__(self, backend_args: dict | None = None) -> None:
+    def __init__(self, backend_args: dict | None = None, to_float32: bool = False) -> None:
         self.backend_args = backend_args
+        self.to_float32 = to_float32
 
     def transform(self, results: dict) -> dict:
         """Loads one clip."""
@@ -47,7 +50,7 @@ class LoadClip(BaseTransform):
             frame = mmcv.imfrombytes(fileio.get(path, backend_args=self.backend_args), flag='color')
             if frame is None:
                 raise ValueError(f'video {video}: {path} is no image that can be read; replace it')
-            frames.append(frame)
+            frames.append(frame.astype(np.float32) if self.to_float32 else frame)
         size = frames[0].shape[:2]
         for path, frame in zip(paths, frames, strict=True):
             if frame.shape[:2] != size:
@@ -62,7 +65,7 @@ class LoadClip(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}(backend_args={self.backend_args})'
+        return f'{type(self).__name__}(backend_args={self.backend_args}, to_float32={self.to_float32})'
 
 
 @TRANSFORMS.register_module()

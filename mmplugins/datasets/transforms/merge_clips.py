@@ -29,7 +29,7 @@ class MergeClips(BaseTransform):
 
     Required Keys:
 
-    - img (list of np.uint8, shape (H, W, 3))
+    - img (list of np.uint8 or np.float32, shape (H, W, 3))
     - gt_seg_map (list of np.uint8, shape (H, W))
     - num_objects
     - dataset, sample_idx

@@ -22,14 +22,14 @@ class PackClip(BaseTransform):
 
     Required Keys:
 
-    - img (list of np.uint8, shape (H, W, 3))
+    - img (list of np.uint8 or np.float32, shape (H, W, 3))
     - gt_seg_map (list of np.uint8, shape (H, W), or None)
     - num_objects, in training
     - new_objects (list of int), frame_id, in tests
 
     Gives:
 
-    - inputs: uint8, shape (T, 3, H, W)
+    - inputs: uint8 or float32, as the frames are, shape (T, 3, H, W)
     - data_samples: SegDataSample with ``gt_sem_seg``, int64, (T, H, W), and in tests ``ref_sem_seg``
 
     Args:

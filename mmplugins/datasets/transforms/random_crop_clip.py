@@ -27,7 +27,7 @@ class RandomCropClip(BaseTransform):
 
     Required Keys:
 
-    - img (list of np.uint8, shape (H, W, 3), BGR)
+    - img (list of np.uint8 or np.float32, shape (H, W, 3), BGR)
     - gt_seg_map (list of np.uint8, shape (H, W))
 
     Modified Keys:

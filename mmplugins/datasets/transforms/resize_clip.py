@@ -22,7 +22,7 @@ class ResizeClip(BaseTransform):
 
     Required Keys:
 
-    - img (list of np.uint8, shape (H, W, 3))
+    - img (list of np.uint8 or np.float32, shape (H, W, 3))
 
     Modified Keys:
 

@@ -1,9 +1,9 @@
 """Makes a clip of a single image by random affine motion.
 
 Follows the released code of AOT (``dataloaders/train_datasets.py``, ``StaticTrain``, and
-``dataloaders/image_transforms.py``, ``RandomAffine`` and ``RandomResizedCrop``). Deliberate differences: an object must
-have more than ``min_pixels`` pixels in the first frame to count, and jitter of the colours is a transform of its own,
-``mmplugins.ColorJitter``, which then changes the first frame too.
+``dataloaders/image_transforms.py``, ``RandomAffine`` and ``RandomResizedCrop``; with ``backend='pillow'`` its
+resampling too). Deliberate differences: an object must have more than ``min_pixels`` pixels in the first frame to
+count; shifts are not rounded to pixels; where no part fits into the image, the whole image is taken, not its centre.
 """
 
 import math
@@ -13,13 +13,17 @@ from collections.abc import Sequence
 import cv2
 import mmcv
 import numpy as np
+from mmcv.image.geometric import cv2_interp_codes
 from mmcv.transforms import BaseTransform
+from PIL import Image
 
 from mmplugins.registry import TRANSFORMS
 
 from .clip_masks import number_objects
+from .color_jitter import ColorJitter
 
 CROP_TRIES = 10
+PILLOW_FILTERS = {name: Image.Resampling[name.upper()] for name in ('nearest', 'bilinear', 'bicubic')}
 
 
 @TRANSFORMS.register_module()
@@ -30,15 +34,16 @@ class SyntheticClip(BaseTransform):
 
     1. All but the first are flipped with a probability, then turned, sheared, scaled and shifted by random amounts,
        about the image's centre. What comes in from outside is background of one colour.
-    2. A part of random area and shape is cut out, and resized to ``size``. Of parts that do not fit into the image,
+    2. Its colours are jittered, if ``color_jitter`` says how.
+    3. A part of random area and shape is cut out, and resized to ``size``. Of parts that do not fit into the image,
        ``CROP_TRIES`` are drawn; after them the whole image is taken.
 
     Then:
 
-    3. Objects of the first frame are numbered from 1, at most ``max_objects`` of them, chosen at random; all others are
+    4. Objects of the first frame are numbered from 1, at most ``max_objects`` of them, chosen at random; all others are
        background. If there are none, there is no clip, and mmengine's data set takes another image.
 
-    Images are interpolated bilinearly as they move, and by ``interpolation`` as they are resized; masks never are.
+    Images are interpolated as they move and as they are resized; masks never are.
 
     Required Keys:
 
@@ -67,7 +72,12 @@ class SyntheticClip(BaseTransform):
         min_pixels: Pixels of which an object must have more in the first frame to count.
         max_objects: Most objects of a clip.
         pad_value: Colour of what comes in from outside, BGR.
-        interpolation: As mmcv's ``imresize`` takes it.
+        interpolation: As mmcv's ``imresize`` takes it; with Pillow 'nearest', 'bilinear' or 'bicubic'.
+        backend: 'cv2', or 'pillow', which smooths where it shrinks and does not blend with what is outside.
+        color_jitter: Arguments of ``ColorJitter``, drawn for each frame; None: the colours stay.
+
+    Raises:
+        ValueError: A size, a length, a backend or an interpolation that there is not.
     """
 
     def __init__(
@@ -85,9 +95,18 @@ class SyntheticClip(BaseTransform):
         max_objects: int = 10,
         pad_value: Sequence[float] = (104, 116, 124),
         interpolation: str = 'bilinear',
+        backend: str = 'cv2',
+        color_jitter: dict | None = None,
     ) -> None:
         if len(size) != 2 or min(*size, length) < 1:
             raise ValueError(f'size is (height, width), and it and length are at least 1, got {tuple(size)}, {length}')
+        known = {'cv2': cv2_interp_codes, 'pillow': PILLOW_FILTERS}
+        if interpolation not in known.get(backend, ()):
+            raise ValueError(
+                "backend and interpolation are 'cv2' with one of "
+                f"{tuple(cv2_interp_codes)}, or 'pillow' with one of {tuple(PILLOW_FILTERS)}, got {backend!r} and "
+                f'{interpolation!r}'
+            )
         self.size = tuple(size)
         self.length = length
         self.flip_prob = flip_prob
@@ -101,6 +120,8 @@ class SyntheticClip(BaseTransform):
         self.max_objects = max_objects
         self.pad_value = tuple(pad_value)
         self.interpolation = interpolation
+        self.backend = backend
+        self.color_jitter = ColorJitter(**color_jitter) if color_jitter else None
 
     def transform(self, results: dict) -> dict | None:
         """Makes a clip of one image."""
@@ -109,10 +130,12 @@ class SyntheticClip(BaseTransform):
             frame, mask = results['img'][0], results['gt_seg_map'][0]
             if index:
                 frame, mask = self._move(frame, mask)  # 1.
-            window = self._window(*mask.shape)  # 2.
-            frames.append(mmcv.imresize(frame[window], self.size[::-1], interpolation=self.interpolation))
-            masks.append(mmcv.imresize(mask[window], self.size[::-1], interpolation='nearest'))
-        masks, count = number_objects(masks, self.min_pixels, self.max_objects)  # 3.
+            if self.color_jitter:
+                frame = self.color_jitter(dict(img=frame))['img']  # 2.
+            window = self._window(*mask.shape)  # 3.
+            frames.append(self._resize(frame[window], self.interpolation))
+            masks.append(self._resize(mask[window], 'nearest'))
+        masks, count = number_objects(masks, self.min_pixels, self.max_objects)  # 4.
         if not count:
             return None
         results.update(img=frames, gt_seg_map=masks, img_shape=self.size, num_objects=count)
@@ -131,8 +154,28 @@ class SyntheticClip(BaseTransform):
             (width * random.uniform(-self.translate, self.translate)),
             (height * random.uniform(-self.translate, self.translate)),
         )
-        frame = cv2.warpAffine(frame, matrix, (width, height), flags=cv2.INTER_LINEAR, borderValue=self.pad_value)
-        return frame, cv2.warpAffine(mask, matrix, (width, height), flags=cv2.INTER_NEAREST, borderValue=0)
+        return self._warp(frame, matrix, self.interpolation, self.pad_value), self._warp(mask, matrix, 'nearest', 0)
+
+    def _warp(
+        self, image: np.ndarray, matrix: np.ndarray, interpolation: str, outside: int | Sequence[int]
+    ) -> np.ndarray:
+        size = image.shape[1::-1]
+        if self.backend == 'cv2':
+            return cv2.warpAffine(image, matrix, size, flags=cv2_interp_codes[interpolation], borderValue=outside)
+        # Pillow maps new places to old ones; its first pixel's centre lies at 0.5.
+        back = np.linalg.inv(matrix[:, :2])
+        offset = back @ (-0.5 - matrix[:, 2]) + 0.5
+        moved = Image.fromarray(np.ascontiguousarray(image)).transform(
+            size,
+            Image.Transform.AFFINE,
+            np.column_stack([back, offset]).ravel().tolist(),
+            resample=PILLOW_FILTERS[interpolation],
+            fillcolor=outside,
+        )
+        return np.array(moved)
+
+    def _resize(self, image: np.ndarray, interpolation: str) -> np.ndarray:
+        return mmcv.imresize(image, self.size[::-1], interpolation=interpolation, backend=self.backend)
 
     def _window(self, height: int, width: int) -> tuple[slice, slice]:
         """Draws the part that is cut out."""
@@ -150,7 +193,8 @@ class SyntheticClip(BaseTransform):
             f'{type(self).__name__}(size={self.size}, length={self.length}, flip_prob={self.flip_prob}, '
             f'degrees={self.degrees}, translate={self.translate}, scale={self.scale}, shear={self.shear}, '
             f'crop_area={self.crop_area}, crop_ratio={self.crop_ratio}, min_pixels={self.min_pixels}, '
-            f'max_objects={self.max_objects}, pad_value={self.pad_value}, interpolation={self.interpolation!r})'
+            f'max_objects={self.max_objects}, pad_value={self.pad_value}, interpolation={self.interpolation!r}, '
+            f'backend={self.backend!r}, color_jitter={self.color_jitter})'
         )
 
 

@@ -55,3 +55,15 @@ def test_jpeg_noise_disappears(tmp_path):
 
 def test_without_a_mask_nothing_happens():
     assert load(None, dict(img_path='a.jpg')) == dict(img_path='a.jpg')
+
+
+def test_grey_values_stay(path):
+    results = load(path, grey=True)
+    assert results['gt_seg_map'].dtype == np.uint8
+    np.testing.assert_array_equal(results['gt_seg_map'], GREY)
+    assert load(path, dict(seg_map_path=str(path), mask_threshold=99), grey=True)['gt_seg_map'].max() == 255
+
+
+def test_grey_and_a_threshold_exclude_each_other():
+    with pytest.raises(ValueError, match='grey=True keeps the grey values, threshold=0 would not'):
+        TRANSFORMS.build(dict(type='mmplugins.LoadBinaryMask', grey=True, threshold=0))

@@ -1,3 +1,6 @@
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 
@@ -25,6 +28,20 @@ def test_frames_are_bgr(clip):
     assert results['ori_shape'] == results['img_shape'] == (24, 32)
     for frame, expected in zip(results['img'], clip[1], strict=True):
         assert np.array_equal(frame[..., ::-1], expected)
+
+
+def test_float_frames_keep_the_overshoot_of_a_resize(clip):
+    """A white square on black, resized by cubics as the config's clips are, goes beyond 0 and 255."""
+    edges = np.zeros((24, 32, 3), dtype=np.uint8)
+    edges[6:18, 8:24] = 255
+    save_frame(Path(clip[0]['img_path'][0]), edges)
+    results = TRANSFORMS.build(dict(type='mmplugins.LoadClip', to_float32=True))(clip[0])
+    assert all(frame.dtype == np.float32 for frame in results['img'])
+    resized = TRANSFORMS.build(dict(type='mmplugins.ResizeClip', interpolation='bicubic'))(results)['img'][0]
+    expected = cv2.resize(edges.astype(np.float32), (33, 17), interpolation=cv2.INTER_CUBIC)
+    assert np.array_equal(resized, expected)
+    assert resized.min() < -5
+    assert resized.max() > 260
 
 
 def test_masks_where_there_are_any(clip):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mmcv.cnn import ConvModule
+from mmengine.model import BaseModule
 from mmseg.models.backbones import MobileNetV2
 from torch import Tensor, nn
 
@@ -32,8 +33,10 @@ class ImageFeatures(NamedTuple):
         return ImageFeatures(tuple(x[images] for x in self.shortcuts), self.embedding[images])
 
 
-class ImageEncoder(nn.Module):
+class ImageEncoder(BaseModule):
     """A backbone, and a 1x1 convolution of its deepest level to the embedding.
+
+    ``init_weights`` is the backbone's alone; the convolution is initialised when it is built.
 
     Args:
         backbone: Module that gives levels of strides 4, 8 and 16, and possibly a fourth of stride 16.
@@ -97,6 +100,7 @@ class DilatedMobileNetV2(MobileNetV2):
                 depthwise = block.conv[-2].conv
                 depthwise.dilation = depthwise.padding = (dilation, dilation)
         self.conv2 = ConvModule(self.in_channels, last_channels, 1, conv_cfg=self.conv_cfg, **cfgs)  # difference 2
+        self._freeze_stages()  # the parent waits for train(), when the optimizer is built already
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Computes the features of images (N, 3, H, W) at ``out_indices``, each (N, C, h, w)."""

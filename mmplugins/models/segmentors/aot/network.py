@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmplugins.models.layers.fpn_decoder import FPNDecoder
@@ -20,8 +21,11 @@ from .lstt import LSTT
 from .memory import FrameMemory, KeyValue
 
 
-class AOTNetwork(nn.Module):
+class AOTNetwork(BaseModule):
     """Encodes images, propagates identities from memories to them, and decodes these to logits.
+
+    As mmengine's BaseModule it hands ``init_weights`` on to the encoder's backbone, whose ``init_cfg`` names the
+    weights that it starts from.
 
     Args:
         backbone: Module that gives levels of strides 4, 8 and 16, and possibly a fourth of stride 16.

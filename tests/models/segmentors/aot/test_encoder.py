@@ -58,7 +58,9 @@ def test_without_dilation_it_is_the_parent_and_a_convolution():
 def test_frozen_parts():
     """As the config has it: stem and the first two stages fixed, batch norm in evaluation mode everywhere."""
     backbone = DilatedMobileNetV2(frozen_stages=2, norm_cfg=dict(type='BN', requires_grad=False), norm_eval=True)
+    trained = [name for name, p in backbone.named_parameters() if p.requires_grad]  # the optimizer is built of these
     backbone.train()
+    assert trained == [name for name, p in backbone.named_parameters() if p.requires_grad]
     trained = {name.split('.')[0] for name, p in backbone.named_parameters() if p.requires_grad}
     assert trained == {'layer3', 'layer4', 'layer5', 'layer6', 'layer7', 'conv2'}
     norms = [m for m in backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)]
