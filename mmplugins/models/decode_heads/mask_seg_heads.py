@@ -2,15 +2,20 @@
 
 Papers: Mask2Former (CVPR 2022), MaskFormer (NeurIPS 2021). Differences from mmseg's ``Mask2FormerHead`` and
 ``MaskFormerHead``: those of our heads for mmdet; the masks of the classes are bool, and found in one copy to the host
-for the whole batch; a label that is no class raises with the image's name.
+for the whole batch; a label that is no class raises with the image's name; a prediction has the size of what the
+network saw (mmseg's Mask2Former takes the padded image's for a window of a slide, its MaskFormer the image's for a
+padded image); and MaskFormer's padding counts as image, as in the released code, where mmseg's masks of the attention
+fit the first image of a training batch only.
 """
 
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from mmengine.structures import InstanceData
 from mmseg.models.decode_heads import Mask2FormerHead as ToolboxMask2FormerSegHead
 from mmseg.models.decode_heads import MaskFormerHead as ToolboxMaskFormerSegHead
+from mmseg.structures import SegDataSample
 from mmseg.utils import ConfigType, SampleList
 from torch import Tensor
 
@@ -43,8 +48,27 @@ class SemanticSetHead:
             options['valid'] = [
                 participating_pixels(label.shape[-2:], label.device, {}, label, self.ignore_index) for label in labels
             ]
-        scores, masks = self(x, batch_data_samples)
+        scores, masks = self(x, _samples_of(metas, batch_data_samples[0].gt_sem_seg.data.shape[-2:]))
         return self.loss_by_feat(scores, masks, targets, metas, **options)
+
+    def predict(self, x: Sequence[Tensor], batch_img_metas: list[dict], test_cfg: ConfigType) -> Tensor:
+        """Predicts the score of each class at each pixel of the network's input.
+
+        Args:
+            x: Features of the backbone or neck, (B, C, h, w) each.
+            batch_img_metas: For each image ``img_shape``, and ``pad_shape`` where it was padded; a slide has set the
+                first one's ``img_shape`` to its window's size.
+            test_cfg: The segmentor's; mode 'slide' says that ``x`` are a window's features.
+
+        Returns:
+            (B, classes, H, W), H and W those of the window, or of the padded images.
+        """
+        first = batch_img_metas[0]
+        window = (test_cfg or {}).get('mode') == 'slide'
+        size = tuple(first['img_shape'] if window else first.get('pad_shape', first['img_shape']))[:2]
+        scores, masks = self(x, _samples_of(batch_img_metas, size))
+        masks = F.interpolate(masks[-1], size=size, mode='bilinear', align_corners=False)  # (B, Q, H, W)
+        return torch.einsum('bqc,bqhw->bchw', scores[-1].softmax(-1)[..., :-1], masks.sigmoid())
 
     def _seg_data_to_instance_data(self, batch_data_samples: SampleList) -> tuple[list[InstanceData], list[dict]]:
         """Makes a mask of each class of each image.
@@ -78,6 +102,11 @@ class SemanticSetHead:
             labels = upload(torch.tensor(classes, dtype=label.dtype), label.device)
             targets.append(InstanceData(labels=labels, masks=class_masks(label, classes)))
         return targets, metas
+
+
+def _samples_of(metas: Sequence[dict], size: Sequence[int]) -> SampleList:
+    """Makes what mmdet's heads ask for beside the features: the size of the network's input, (H, W)."""
+    return [SegDataSample(metainfo={**meta, 'img_shape': size, 'batch_input_shape': size}) for meta in metas]
 
 
 @MODELS.register_module()
