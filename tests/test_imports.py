@@ -36,6 +36,7 @@ ALLOWED = {
     'engine': {'functional', 'registry', 'hosts'},
     'engine/hooks': {'functional', 'registry', 'hosts', 'engine', 'visualization'},
     'engine/schedulers': {'functional', 'registry', 'hosts', 'engine'},
+    'engine/optimizers': {'functional', 'registry', 'hosts', 'engine'},
     'visualization': {'functional', 'registry', 'hosts'},
     'apis': {'functional', 'registry', 'hosts'},
     'models': set(),

@@ -28,7 +28,7 @@ model = dict(
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,
-        pad_size_divisor=1,
+        pad_size_divisor=32,
         pad_mask=True,
         mask_pad_value=0,
         pad_seg=True,
@@ -107,7 +107,7 @@ model = dict(
         semantic_on=False,  # mmdet has no such result
         instance_on=False,
         max_per_image=100,
-        object_mask_thr=0.7,
+        object_mask_thr=0.8,
         iou_thr=0.8,
         filter_low_score=False,
     ),

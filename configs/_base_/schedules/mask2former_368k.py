@@ -2,19 +2,18 @@
 # 89 % and 96 % of them, no decay of norms and queries, the backbone at a tenth of the rate, gradients clipped to 0.01.
 max_iters = 368750
 val_interval = 5000
-no_decay = dict(lr_mult=1.0, decay_mult=0.0)
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=0.0001, weight_decay=0.05, eps=1e-8, betas=(0.9, 0.999)),
     clip_grad=dict(max_norm=0.01, norm_type=2),
+    constructor='mmplugins.ComposedOptimWrapperConstructor',  # the backbone's norms do not decay either
     paramwise_cfg=dict(
         custom_keys=dict(
-            backbone=dict(lr_mult=0.1, decay_mult=1.0),
-            query_embed=no_decay,
-            query_feat=no_decay,
-            level_embed=no_decay,
+            backbone=dict(lr_mult=0.1),
+            level_encoding=dict(decay_mult=1.0),  # an embedding in mmdet, a bare parameter in the released code
         ),
         norm_decay_mult=0.0,
+        embed_decay_mult=0.0,
     ),
 )
 param_scheduler = [

@@ -6,12 +6,11 @@ optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=0.0001, weight_decay=0.0001, eps=1e-8, betas=(0.9, 0.999)),
     clip_grad=dict(max_norm=0.01, norm_type=2),
+    constructor='mmplugins.ComposedOptimWrapperConstructor',  # the backbone's norms do not decay either
     paramwise_cfg=dict(
-        custom_keys=dict(
-            backbone=dict(lr_mult=0.1, decay_mult=1.0),
-            query_embed=dict(lr_mult=1.0, decay_mult=0.0),
-        ),
+        custom_keys=dict(backbone=dict(lr_mult=0.1)),
         norm_decay_mult=0.0,
+        embed_decay_mult=0.0,
     ),
 )
 param_scheduler = [dict(type='MultiStepLR', begin=0, end=max_epochs, by_epoch=True, milestones=[drop_epoch], gamma=0.1)]
