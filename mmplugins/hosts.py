@@ -51,8 +51,8 @@ HOSTS = {
     'mmdet': Host(
         'onedl-mmdetection==3.5.1',
         '3.2.0',
-        'pip install --no-build-isolation onedl-mmcv==2.3.6 && pip install onedl-mmdetection==3.5.1',
-        needs=('mmcv', 'mmcv._ext'),
+        'pip install onedl-mmdetection==3.5.1 && pip install --no-deps mmcv-lite==2.2.0',
+        needs=('mmcv',),  # with compiled operators or without: see mmplugins.ops
     ),
 }
 
@@ -73,8 +73,7 @@ def problem_with(host: str) -> str | None:
         except ImportError:
             found = None
         if found is None:
-            what = 'mmcv with compiled operators (mmcv._ext)' if module == 'mmcv._ext' else module
-            return f'{what} is not installed; run `{wanted.install}`'
+            return f'{module} is not installed; run `{wanted.install}`'
     try:
         version = importlib.import_module(host).__version__
     except (ImportError, AssertionError) as error:  # a toolbox asserts the versions of those below it
