@@ -3,3 +3,5 @@
 import os
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+import mmplugins  # noqa: F401  first, so that mmcv.ops finds operators where none are compiled

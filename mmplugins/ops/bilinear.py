@@ -35,13 +35,9 @@ def corners(x: Tensor, y: Tensor, width: int | Tensor, height: int | Tensor) -> 
         width: Of the map; as a tensor it must broadcast with ``x``.
         height: Of the map.
     """
-    left, top = x.floor(), y.floor()
-    fx, fy = x - left, y - top
-    last_x, last_y = width - 1, height - 1
-    columns = _neighbours(left, last_x)
-    rows = [row * width for row in _neighbours(top, last_y)]
-    in_x = (x >= 0) & (x < width), (x > -1) & (x < last_x)
-    in_y = (y >= 0) & (y < height), (y > -1) & (y < last_y)
+    columns, in_x, fx = _neighbours(x, width)
+    rows, in_y, fy = _neighbours(y, height)
+    rows = [row * width for row in rows]
     inside = torch.stack([b & a for b in in_y for a in in_x], -1)
     weight = torch.stack([b * a for b in (1 - fy, fy) for a in (1 - fx, fx)], -1)
     return Corners(
@@ -70,8 +66,12 @@ def point_grads(dots: Tensor, found: Corners) -> tuple[Tensor, Tensor, Tensor]:
     return torch.lerp(top, bottom, fy), by_x, bottom - top
 
 
-def _neighbours(first: Tensor, last: int | Tensor) -> list[Tensor]:
-    # Clamped as integers: NaN and what no integer holds become some pixel; their corners are not inside.
-    index = first.long()
-    both = index.clamp(min=0), (index + 1).clamp_(min=0)
-    return [each.clamp_(max=last) for each in both]
+def _neighbours(position: Tensor, size: int | Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Returns the two pixels around each position along an axis, whether they are inside, and the fraction between."""
+    near = (position > -1) & (position < size)
+    position = torch.where(near, position, -1.0)  # NaN too; neither pixel is inside then
+    first = position.floor()
+    fraction = position - first
+    first = first.long()
+    pixels = [first.clamp(min=0), (first + 1).clamp_(max=size - 1)]
+    return pixels, [position >= 0, near & (position < size - 1)], fraction

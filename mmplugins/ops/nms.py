@@ -29,10 +29,10 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     Returns:
         (K,), int64, indices of the boxes kept, scores descending.
     """
-    vision = torchvision_operator('nms') if offset == 0 else None
-    if vision is not None and boxes.device.type in ('cpu', 'cuda'):
+    vision = torchvision_operator('nms', boxes.device) if offset == 0 else None
+    if vision is not None:
         return vision(boxes.float(), scores.float(), iou_threshold)
-    order = scores.argsort(descending=True, stable=True)
+    order = scores.sort(descending=True).indices  # not stable: among equal scores the order is that of mmcv
     boxes = boxes.float()[order]
     alive = torch.ones(len(order), dtype=torch.bool, device=boxes.device)
     step = _CPU_BLOCK if boxes.device.type == 'cpu' else _BLOCK
@@ -57,7 +57,7 @@ def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
     Returns:
         For each box kept, scores descending: its index, then those of its group, scores descending.
     """
-    order = dets[:, 4].argsort(descending=True, stable=True)
+    order = dets[:, 4].contiguous().sort(descending=True).indices
     boxes = dets[order, :4].float()
     order, alive = order.cpu().numpy(), np.ones(len(order), bool)
     groups = []

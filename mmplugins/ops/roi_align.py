@@ -21,6 +21,7 @@ from mmplugins.functional.device import full_precision
 
 from .rows import add_table_grad, sum_rows, terms_at_once
 from .tables import add_to_map, table_of
+from .vision import torchvision_operator
 
 MAX, AVERAGE = 0, 1  # pool_mode
 
@@ -59,6 +60,10 @@ def roi_align_forward(
     if rois.shape[0] == 0:
         return
     bins, size = (aligned_height, aligned_width), input.shape[2:]
+    vision = torchvision_operator('roi_align', input.device) if pool_mode == AVERAGE else None
+    if vision is not None:
+        output.copy_(vision(input, rois, spatial_scale, *bins, sampling_ratio, aligned))
+        return
     table = table_of(input)
     for grid in _grids(rois, bins, spatial_scale, sampling_ratio, aligned):
         if pool_mode == MAX:
@@ -100,11 +105,16 @@ def roi_align_backward(
     if rois.shape[0] == 0:
         return
     images, channels, *size = grad_input.shape
+    bins = aligned_height, aligned_width
+    vision = torchvision_operator('_roi_align_backward', rois.device) if pool_mode == AVERAGE else None
+    if vision is not None:
+        grad_input += vision(grad_output, rois, spatial_scale, *bins, *grad_input.shape, sampling_ratio, aligned)
+        return
     total = full_precision(grad_input).new_zeros(images * size[0] * size[1], channels)
     if pool_mode == MAX:
         total = _scatter_largest(full_precision(grad_output), rois, argmax_y, argmax_x, size, total)
     else:
-        for grid in _grids(rois, (aligned_height, aligned_width), spatial_scale, sampling_ratio, aligned):
+        for grid in _grids(rois, bins, spatial_scale, sampling_ratio, aligned):
             grad = full_precision(grad_output[grid.chosen]).permute(0, 2, 3, 1).flatten(0, 2)  # (n * P * Q, C)
             add_table_grad(total, grad, *_average_terms(grid, size))
     add_to_map(grad_input, total)
@@ -224,7 +234,7 @@ def _largest(table: Tensor, grid: _Grid, size: tuple[int, int]) -> tuple[Tensor,
     index = row[:, :, None, :, None, :, None] + x[:, None, :, None, :, None, :]  # (n, P, Q, g, k, 2, 2)
     weight = weight_y[:, :, None, :, None, :, None] * weight_x[:, None, :, None, :, None, :]
     shape = index.shape[:5]
-    samples = sum_rows(table, index.reshape(-1, 4), weight.reshape(-1, 4)).view(*shape, -1)
+    samples = sum_rows(table, index.reshape(-1, 4), weight.reshape(-1, 4)).view(*shape, table.shape[1])
     real = grid.real_y[:, :, None, :, None] & grid.real_x[:, None, :, None, :]  # (n, 1, 1, g, k)
     samples = samples.masked_fill(~real[..., None], -torch.inf).flatten(3, 4).flatten(0, 2)  # (n * P * Q, g * k, C)
     # mmcv's kernels start from -10000 and no place, which is what a bin without samples keeps.
