@@ -50,7 +50,7 @@ def add_table_grad(total: Tensor, grad: Tensor, index: Tensor, weight: Tensor) -
     dtype = torch.int32 if max(total.shape[0], index.numel()) < 2**31 else torch.int64  # half as much to sort
     rows, order = index.flatten().to(dtype).sort(stable=True)
     rows, counts = torch.unique_consecutive(rows, return_counts=True)
-    sums = order.div(index.shape[1], rounding_mode='floor')
+    sums = torch.arange(len(index), device=index.device)[:, None].expand_as(index).flatten()[order]
     grads = F.embedding_bag(
         sums, grad, counts.cumsum(0) - counts, per_sample_weights=weight.flatten()[order], mode='sum'
     )
