@@ -3,9 +3,9 @@
 import platform
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.util import find_spec
 
 from mmplugins.hosts import HOSTS, problem_with
+from mmplugins.ops import compiled
 from mmplugins.version import __version__
 
 
@@ -42,8 +42,7 @@ def versions() -> Iterator[tuple[str, str]]:
         version = None if problem else import_module(module).__version__
         tested = '' if version in (None, *host.tested) else f' (tested: {" and ".join(host.tested)})'
         yield module, problem or version + tested
-    compiled = problem_with('mmcv') is None and find_spec('mmcv._ext') is not None
-    yield 'compiled mmcv operators', 'yes' if compiled else 'no (only mmdet needs them)'
+    yield 'compiled mmcv operators', 'yes' if compiled() else 'no (the plain ones of mmplugins.ops take their place)'
 
 
 def main() -> None:

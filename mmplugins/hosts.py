@@ -49,8 +49,8 @@ HOSTS = {
     'mmdet': Host(
         'onedl-mmdetection==3.5.1',
         '3.2.0',
-        'pip install --no-build-isolation onedl-mmcv==2.3.6 && pip install onedl-mmdetection==3.5.1',
-        needs=('mmcv', 'mmcv._ext'),
+        'pip install onedl-mmdetection==3.5.1 && pip install --no-deps mmcv-lite==2.2.0',
+        needs=('mmcv',),  # with compiled operators or without: see mmplugins.ops
     ),
 }
 
@@ -71,8 +71,7 @@ def problem_with(host: str) -> str | None:
         except ImportError:
             found = None
         if found is None:
-            what = 'mmcv with compiled operators (mmcv._ext)' if module == 'mmcv._ext' else module
-            return f'{what} is not installed; run `{wanted.install}`'
+            return f'{module} is not installed; run `{wanted.install}`'
     from packaging.version import InvalidVersion, Version  # not needed by those who have no toolbox
 
     try:

@@ -7,6 +7,8 @@ import pytest
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
+import mmplugins  # noqa: F401  first, so that mmcv.ops finds operators where none are compiled
+
 
 @pytest.fixture(params=['cpu', 'plain'])
 def each_path(request):

@@ -43,9 +43,11 @@ def test_bad_host(monkeypatch, situation, problem):
         require_host('mmseg', 'CamVidDataset')
 
 
-def test_mmdet_needs_compiled_operators(monkeypatch):
+def test_mmdet_needs_mmcv_with_operators_or_without(monkeypatch):
     pretend(monkeypatch, missing=['mmcv._ext'], version='3.5.1')
-    assert 'mmcv with compiled operators (mmcv._ext) is not installed; run `pip install --no' in problem_with('mmdet')
+    assert problem_with('mmdet') is None
+    pretend(monkeypatch, missing=['mmcv'], version='3.5.1')
+    assert problem_with('mmdet').startswith('mmcv is not installed; run `pip install onedl-mmdetection==3.5.1 && ')
 
 
 def test_local_version_is_accepted(monkeypatch):

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmplugins.hosts import problem_with
+from mmplugins.ops import compiled
 
 OURS = 'ours'
 SIZES = ('small', 'typical', 'large')
+COMPILED = 'mmcv._ext'  # host of a contender that needs mmcv's compiled operators
 
 Run = Callable[[], Any]
 
@@ -20,7 +22,7 @@ class Contender:
         name: 'ours', or the toolbox's name, or 'released'.
         build: Takes the case's inputs as keyword arguments and returns the function that is measured. What it does
             before it returns, such as building a module, is not measured.
-        host: Toolbox that it needs, a key of ``mmplugins.hosts.HOSTS``.
+        host: Toolbox that it needs, a key of ``mmplugins.hosts.HOSTS``, or ``COMPILED``.
         differs: Why its values are not ours; empty if they should be.
         up_to_factor: Why its values and gradients are ours times a factor; empty if they are not.
     """
@@ -34,6 +36,8 @@ class Contender:
     @property
     def problem(self) -> str | None:
         """Why it cannot run here, or None."""
+        if self.host == COMPILED:
+            return None if compiled() else 'mmcv has no compiled operators here'
         return problem_with(self.host) if self.host else None
 
 
