@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from mmplugins.functional.device import full_precision
+from mmplugins.functional.device import full_precision, without_autocast
 from mmplugins.functional.gradients import first_order
 
 TILE = 8  # a larger tile makes fewer and larger products, and more of each is off the band
@@ -196,7 +196,7 @@ class _LocalAttention(torch.autograd.Function):
         queries = tiles.padded(query, False)
         out = torch.empty_like(queries)
         attentions, spread = [], None
-        with torch.autocast(query.device.type, enabled=False):
+        with without_autocast(query.device):
             for row in range(tiles.rows):
                 attention = _attention(tiles, queries, keys, r, b, row)  # step 1, (B, T, window ** 2)
                 spread = _spread(tiles, attention, spread)  # step 2, (B, T, K)
@@ -220,7 +220,7 @@ class _LocalAttention(torch.autograd.Function):
         d_queries, d_keys, d_values = torch.empty_like(queries), torch.zeros_like(keys), torch.zeros_like(values)
         d_r, d_b, d_s = torch.zeros_like(r), torch.zeros_like(r[..., 0]), torch.zeros_like(s)
         spread = None
-        with torch.autocast(grad.device.type, enabled=False):
+        with without_autocast(grad.device):
             for row, attention in enumerate(attentions):
                 d_out, q = tiles.queries(grads, row), tiles.queries(queries, row)  # (B, T, D)
                 spread = _spread(tiles, attention, spread)  # step 4

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from mmplugins.functional.compat import is_compiling
+
 Backward = Callable[..., tuple[Tensor | None, ...]]
 
 
@@ -26,7 +28,7 @@ def first_order(name: str) -> Callable[[Backward], Backward]:
     def decorate(backward: Backward) -> Backward:
         @wraps(backward)
         def wrapper(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
-            if torch.compiler.is_compiling() or not torch.is_grad_enabled():  # the compiler refuses it by itself
+            if is_compiling() or not torch.is_grad_enabled():  # the compiler refuses it by itself
                 return backward(ctx, *grads)
             with torch.no_grad():  # a graph of the gradient is asked for
                 results = backward(ctx, *grads)

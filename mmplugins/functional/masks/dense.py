@@ -18,9 +18,9 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from mmplugins.functional.device import cpu_kernels, empty_buffer, zeros_buffer
+from mmplugins.functional.gradients import first_order
 from mmplugins.functional.masks.cpu import BandedResizer, at_once
 from mmplugins.functional.masks.formulas import binary_focal_dice, dice_of_sums, soft_focal_dice
 from mmplugins.functional.masks.ignored import IGNORED_LOGIT
@@ -81,7 +81,7 @@ class _Attached(torch.autograd.Function):
         return values.view_as(values)
 
     @staticmethod
-    @once_differentiable
+    @first_order('dense_focal_dice')
     def backward(ctx, grad_values: Tensor) -> tuple[Tensor | None, ...]:
         slopes, *rows = ctx.saved_tensors
         grad = zeros_buffer(ctx.shape, ctx.dtype, slopes.device)

@@ -16,9 +16,9 @@ the cross entropy or focal loss is 0 and the dice loss 0. The focal loss is exac
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from mmplugins.functional.device import cpu_kernels
+from mmplugins.functional.gradients import first_order
 
 _LEAST = -80.0  # below it float32 cannot hold the sigmoid
 
@@ -56,7 +56,7 @@ class _BceDice(torch.autograd.Function):
         return entropy.sum(1) / counted, value
 
     @staticmethod
-    @once_differentiable
+    @first_order('bce_dice')
     def backward(ctx, grad_entropy: Tensor, grad_dice: Tensor) -> tuple[Tensor, None, None]:
         prob, target, weight, slopes = ctx.saved_tensors  # with a weight, target is target times weight
         by_target, by_prob = slopes * grad_dice  # (M,) each

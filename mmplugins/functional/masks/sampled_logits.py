@@ -21,9 +21,9 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from mmplugins.functional.device import full_precision, zeros_buffer
+from mmplugins.functional.gradients import first_order
 from mmplugins.functional.masks.cpu import at_once, smallest, to_grid
 from mmplugins.functional.masks.product import product_of, tell_rows
 
@@ -86,7 +86,7 @@ class _SampledLogits(torch.autograd.Function):
         return values.view_as(values)
 
     @staticmethod
-    @once_differentiable
+    @first_order('sample_logits')
     def backward(ctx, grad_values: Tensor) -> tuple[Tensor | None, ...]:
         points, *rows = ctx.saved_tensors
         grad = zeros_buffer(ctx.shape, ctx.dtype, grad_values.device)

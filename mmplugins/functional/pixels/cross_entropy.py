@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from mmplugins.functional.compat import is_compiling
+from mmplugins.functional.device import cpu_kernels
 from mmplugins.functional.gradients import first_order
 
 
@@ -46,7 +47,7 @@ class _PixelCrossEntropy(torch.autograd.Function):
         # d loss / d logit_c = p_c - [c is the true class]
         log_prob, index, ignored = ctx.saved_tensors
         grad_loss = grad_loss.flatten(1).masked_fill(ignored, 0)  # (N, P)
-        if grad_loss.device.type == 'cpu' and 2 * torch.count_nonzero(grad_loss) < grad_loss.numel():
+        if cpu_kernels(grad_loss) and 2 * torch.count_nonzero(grad_loss) < grad_loss.numel():
             grad = torch.zeros_like(log_prob)
             for i, share in enumerate(grad_loss):
                 place = share.nonzero().squeeze(1)  # (K,), the pixels that take part

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mmplugins.functional.device import cpu_kernels
+
 
 class HardPixels(NamedTuple):
     """Outcome of a selection.
@@ -42,7 +44,7 @@ def kth_smallest(values: Tensor, k: int | Tensor) -> Tensor:
     Returns:
         Scalar of the values' dtype; infinity if a tensor k exceeds the number of values.
     """
-    if isinstance(k, int) and values.device.type == 'cpu':
+    if isinstance(k, int) and cpu_kernels(values):
         return values.flatten().kthvalue(k).values
     return kth_smallest_by_bits(values, k)
 

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmplugins.functional.device import cpu_kernels
 from mmplugins.functional.gradients import first_order
 
 VARIANTS = ('paper', 'released')
@@ -217,7 +218,7 @@ def _chunks(logits: Tensor) -> list[slice]:
     """Splits the images: on the CPU into groups that fit the cache, elsewhere not at all."""
     images = len(logits)
     step = images
-    if logits.device.type == 'cpu' and images:
+    if cpu_kernels(logits) and images:
         step = max(1, _CPU_CHUNK // max(logits[0].numel(), 1))
     return [slice(start, start + step) for start in range(0, images, max(step, 1))]
 

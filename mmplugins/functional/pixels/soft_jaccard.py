@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from mmplugins.functional.device import without_autocast
 from mmplugins.functional.gradients import first_order
 
 BLOCK = 8192  # pixels summed in float32 before the sums are added in float64
@@ -35,7 +36,7 @@ class _ClassSums(torch.autograd.Function):
         # d/dp_c = share (grad_total_c + g_c grad_true_c), and through the softmax p_c (d/dp_c - sum_k p_k d/dp_k)
         prob, index, share = ctx.saved_tensors
         true_term = prob.gather(1, index[:, None]).squeeze(1) * grad_true.gather(1, index) * share  # (N, P)
-        with torch.autocast(prob.device.type, enabled=False):  # the state at the backward call is not forward's
+        with without_autocast(prob.device):  # the state at the backward call is not forward's
             mean = torch.bmm(grad_total[:, None], prob).squeeze(1) * share + true_term  # (N, P)
         grad = grad_total[:, :, None] * share[:, None]  # (N, C, P)
         grad.sub_(mean[:, None]).mul_(prob).scatter_add_(1, index[:, None], true_term[:, None])

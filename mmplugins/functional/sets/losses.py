@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from mmplugins.functional.gradients import first_order
 from mmplugins.functional.sets.boxes import aligned_overlap, cxcywh_to_xyxy
 from mmplugins.functional.sets.pairs import MatchedPairs
 
@@ -68,7 +68,7 @@ class _CrossEntropy(torch.autograd.Function):
         return -weight * log_prob.gather(-1, classes)
 
     @staticmethod
-    @once_differentiable
+    @first_order('classification_loss')
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
         log_prob, classes, weight = ctx.saved_tensors
         scale = grad * weight

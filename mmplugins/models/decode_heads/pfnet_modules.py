@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from mmcv.cnn import build_activation_layer, build_conv_layer, build_norm_layer
 from torch import Tensor, nn
 
+from mmplugins.functional.device import without_autocast
+
 
 class Positioning(nn.Module):
     """Channel attention, then spatial attention, then a map: where an object might be.
@@ -110,7 +112,7 @@ class ContextExploration(nn.Module):
 
 def _attention(query: Tensor, key: Tensor) -> Tensor:
     """Computes softmax(query key), (N, tokens, tokens), of (N, tokens, c) and (N, c, tokens), at least in float32."""
-    with torch.autocast(query.device.type, enabled=False):
+    with without_autocast(query.device):
         dtype = torch.promote_types(query.dtype, torch.float32)
         return torch.bmm(query.to(dtype), key.to(dtype)).softmax(-1)
 

@@ -17,7 +17,7 @@ from mmplugins.functional.checks.labels import (
     class_weight_of,
 )
 from mmplugins.functional.compat import compiled_where_exact
-from mmplugins.functional.device import full_precision
+from mmplugins.functional.device import full_precision, without_autocast
 from mmplugins.functional.pixels.reduction import check_reduction
 
 from .deferred_checks import DeferredChecks
@@ -82,7 +82,7 @@ class BaseLoss(DeferredChecks, nn.Module, metaclass=ABCMeta):
         """
         check_floating('pred', pred)
         pred = full_precision(pred)
-        with torch.autocast(pred.device.type, enabled=False):
+        with without_autocast(pred.device):
             loss = self.compute(
                 pred,
                 target,
