@@ -1,4 +1,4 @@
-"""mmplugins: exact and fast components of well-known papers for the OpenMMLab toolboxes.
+"""mmplugins: components of well-known papers for the OpenMMLab toolboxes.
 
 Importing this package tells mmengine, where there is one, where our configs lie, and nothing else: the first use of a
 registry checks mmengine's version, and a component is imported when its type is first built, so that

@@ -21,7 +21,7 @@ from torch import distributed
 
 
 class UsageError(Exception):
-    """What the user gave cannot work; the text says how to mend it."""
+    """The command cannot run; the text says how to mend it."""
 
 
 class CfgOptions(DictAction):

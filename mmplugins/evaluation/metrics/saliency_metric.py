@@ -30,8 +30,8 @@ class SaliencyMetric(BaseMetric):
     """S-measure, E-measure, F-measure, weighted F-measure and MAE of foreground maps.
 
     It reads mmseg's data samples: ``seg_logits``, which EncoderDecoder has already put through the sigmoid if the head
-    has one output channel, (1, H, W) in [0, 1]; or the logits of two classes, (2, H, W), whose softmax gives the
-    foreground; and the mask in ``gt_sem_seg``, (1, H, W), of 0 and 1. The steps for each image:
+    has one output channel, (1, H, W) in [0, 1]; or the logits of two classes, (2, H, W), whose softmax has the
+    foreground's probability; and the mask in ``gt_sem_seg``, (1, H, W), of 0 and 1. The steps for each image:
 
     1. The map becomes uint8 by cutting off the fraction of 255 times its value, as a released PNG has it.
     2. It is resized to the image's own size (``ori_shape``), bilinear, if it is not there yet; written if asked for.
@@ -87,7 +87,7 @@ class SaliencyMetric(BaseMetric):
         """Averages over each test set.
 
         Args:
-            results: Name of the test set and what ``measure`` gave, one pair an image, from all processes.
+            results: Name of the test set and what ``measure`` returned, one pair an image, from all processes.
 
         Returns:
             Metrics by name; 'dataset_name/metric' where the test set has a name.
@@ -138,7 +138,7 @@ def measure(levels: np.ndarray, mask: np.ndarray) -> dict[str, float | np.ndarra
 
     Args:
         levels: Foreground map, shape (H, W), uint8.
-        mask: Ground truth, shape (H, W), bool.
+        mask: The annotated mask, shape (H, W), bool.
 
     Returns:
         Floats Sm, wFm, MAE, adpEm, adpFm, and float64 curves Em, Fm, shape (256,), from the highest threshold down.
@@ -162,7 +162,7 @@ def measure(levels: np.ndarray, mask: np.ndarray) -> dict[str, float | np.ndarra
 
 
 def summarize(images: list[dict[str, float | np.ndarray]]) -> dict[str, float]:
-    """Averages what ``measure`` gave for each image of a test set; mean and maximum are those of the average curve."""
+    """Averages the results of ``measure`` over a test set; mean and maximum are those of the average curve."""
     average = {key: np.mean([image[key] for image in images], axis=0) for key in images[0]}
     summary = {key: average[key] for key in ('Sm', 'wFm', 'MAE')}
     for key in ('Em', 'Fm'):
@@ -179,7 +179,7 @@ def _import_pysodmetrics() -> Any:
 
 
 def _foreground(sample: dict) -> np.ndarray:
-    """Gives the foreground probability, shape (H, W), float32."""
+    """Returns the foreground probability, shape (H, W), float32."""
     scores = sample['seg_logits']['data'].detach().float().cpu()
     if scores.dim() != 3 or scores.shape[0] not in (1, 2):
         raise ValueError(
@@ -197,7 +197,7 @@ def _foreground(sample: dict) -> np.ndarray:
 
 
 def _mask(sample: dict) -> np.ndarray:
-    """Gives the ground truth, shape (H, W), bool."""
+    """Returns the annotated mask, shape (H, W), bool."""
     if 'gt_sem_seg' not in sample:
         raise ValueError(
             f'{sample.get("img_path")} has no mask (gt_sem_seg); put mmplugins.LoadBinaryMask into the test pipeline, '
