@@ -61,7 +61,7 @@ class VOSDataset(ClipSource, BaseDataset):
         single_object: Whether all pixels that are not 0 are one object, number 1, as for DAVIS 2016, of which some
             copies have masks of 0 and 255.
         img_suffix: Suffixes of frames, in lower case.
-        filter_cfg: dict(min_frames=n) removes videos with fewer annotated frames from training.
+        filter_cfg: dict(min_frames=n) leaves out videos with fewer annotated frames from training.
         **kwargs: What mmengine's BaseDataset takes.
 
     Raises:

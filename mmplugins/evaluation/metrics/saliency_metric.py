@@ -30,8 +30,8 @@ class SaliencyMetric(BaseMetric):
     """S-measure, E-measure, F-measure, weighted F-measure and MAE of foreground maps.
 
     It reads mmseg's data samples: ``seg_logits``, which EncoderDecoder has already put through the sigmoid if the head
-    has one output channel, (1, H, W) in [0, 1]; or the logits of two classes, (2, H, W), whose softmax has the
-    foreground's probability; and the mask in ``gt_sem_seg``, (1, H, W), of 0 and 1. The steps for each image:
+    has one output channel, (1, H, W) in [0, 1]; or the logits of two classes, (2, H, W), whose softmax gives the
+    foreground; and the mask in ``gt_sem_seg``, (1, H, W), of 0 and 1. The steps for each image:
 
     1. The map becomes uint8 by cutting off the fraction of 255 times its value, as a released PNG has it.
     2. It is resized to the image's own size (``ori_shape``), bilinear, if it is not there yet; written if asked for.
