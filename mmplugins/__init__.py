@@ -1,4 +1,4 @@
-"""mmplugins: exact and fast components of well-known papers for the OpenMMLab toolboxes.
+"""mmplugins: components of well-known papers for the OpenMMLab toolboxes.
 
 Importing this package gives mmcv plain operators where it has none compiled (``mmplugins.ops``) and tells mmengine,
 where there is one, where our configs lie. The first use of a registry checks mmengine's version, and a component is

@@ -64,6 +64,16 @@ def test_names_and_custom_imports(path):
 
 
 @pytest.mark.parametrize('path', CONFIGS)
+def test_log_and_pictures_fit_the_schedule_and_the_toolbox(path):
+    cfg = Config.fromfile(path)
+    assert cfg.log_processor.by_epoch is (cfg.train_cfg.type == 'EpochBasedTrainLoop')
+    hook = {'mmseg': 'SegVisualizationHook', 'mmdet': 'DetVisualizationHook'}[cfg.default_scope]
+    if cfg.model.type == 'mmplugins.AOT':
+        hook = 'mmplugins.VOSVisualizationHook'
+    assert cfg.default_hooks.visualization == dict(type=hook)
+
+
+@pytest.mark.parametrize('path', CONFIGS)
 def test_everything_named_is_built(path, tmp_path):
     cfg = load(path)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
@@ -306,7 +316,7 @@ def packed_mask_sample(cfg: Config, folder: Path, seed: int) -> dict:
 
 
 def leaves(config: dict) -> list[dict]:
-    """Gives the data sets that a config joins or repeats."""
+    """Returns the data sets that a config joins or repeats."""
     inner = config.get('datasets') or [config[key] for key in ('dataset',) if key in config]
     return [leaf for one in inner for leaf in leaves(one)] if inner else [config]
 

@@ -80,14 +80,14 @@ class BinaryMaskDataset(BaseSegDataset):
 
     @classmethod
     def get_label_map(cls, new_classes: Sequence[str] | None = None) -> None:
-        """Gives no map: ``metainfo`` may name the two classes as it likes, 0 stays the background."""
+        """Returns None: ``metainfo`` may rename the two classes, but 0 stays the background."""
         return
 
     def load_data_list(self) -> list[dict]:
         """Pairs and checks the files; called by mmengine when the data set is initialised.
 
         Returns:
-            One dict an image, sorted by name, as BaseSegDataset gives it, and ``mask_threshold``, ``dataset_name``.
+            One dict an image, sorted by name, as BaseSegDataset returns it, and ``mask_threshold``, ``dataset_name``.
         """
         with_masks = 'seg_map_path' in self.data_prefix
         if not (with_masks or self.test_mode):

@@ -2,7 +2,7 @@
 
 
 class ClipSource:
-    """Goes before mmengine's BaseDataset: gives the pipeline the data set, of which ``MergeClips`` takes a second clip.
+    """Stands before mmengine's BaseDataset: entries hold the data set, of which ``MergeClips`` takes a second clip.
 
     The classes are what a visualizer needs; numbers of objects mean nothing beyond their video.
     """
@@ -16,7 +16,7 @@ class ClipSource:
     )
 
     def prepare_data(self, idx: int):
-        """Gives an entry that went through the pipeline, or None for one that gives no clip."""
+        """Returns an entry that went through the pipeline, or None where the pipeline finds no clip."""
         info = self.get_data_info(idx)
         info['dataset'] = self
         return self.pipeline(info)

@@ -20,7 +20,7 @@ class StaticVOSDataset(ClipSource, BinaryMaskDataset):
 
     Args:
         mask_threshold: Grey value, 0 to 255, above which a binary mask's pixel is the object. None: masks are palette
-            or grey images of object numbers, 0 background, 1, 2, ... objects, 255 ignored.
+            or grey images of object numbers, 0 background, 1, 2, ... objects, 255 not valid.
         **kwargs: What BinaryMaskDataset takes.
 
     Raises:

@@ -43,10 +43,10 @@ class VOSDataset(ClipSource, BaseDataset):
 
     Below ``data_root``, DAVIS has ``ann_file='ImageSets/2017/train.txt'``, a video's name a line (lines of paths, as
     DAVIS 2016 has them, do too), and ``data_prefix=dict(img_path='JPEGImages/480p', seg_map_path='Annotations/480p')``.
-    YouTube-VOS has ``ann_file='train/meta.json'``, which gives each object's frames, and ``data_prefix=dict(
+    YouTube-VOS has ``ann_file='train/meta.json'``, which lists each object's frames, and ``data_prefix=dict(
     img_path='train/JPEGImages', seg_map_path='train/Annotations')``. There may be more frames in the folders than in
     the JSON, as in YouTube-VOS's ``valid_all_frames``: a test takes all between the first and the last of the JSON,
-    training those of the JSON. Masks are palette or grey images: 0 background, 1, 2, ... objects, 255 ignored.
+    training those of the JSON. Masks are palette or grey images: 0 background, 1, 2, ... objects, 255 not valid.
 
     For training, an entry is a video: ``video_name``, ``img_path`` and ``seg_map_path``, lists of all annotated frames
     and their masks; ``SampleClip`` draws a clip from it.
@@ -117,7 +117,7 @@ class VOSDataset(ClipSource, BaseDataset):
         return entries
 
     def filter_data(self) -> list[dict]:
-        """Leaves out what ``filter_cfg`` says."""
+        """Removes the videos that ``filter_cfg`` excludes."""
         fewest = (self.filter_cfg or {}).get('min_frames', 0)
         if self.test_mode:
             return self.data_list
@@ -131,7 +131,7 @@ class VOSDataset(ClipSource, BaseDataset):
         return kept
 
     def _listed(self) -> dict[str, dict[str, list[str]]]:
-        """Reads the list: names of the frames of each object, by object and video; nothing is known of DAVIS's."""
+        """Reads the list: names of the frames of each object, by object and video; empty for DAVIS."""
         text = fileio.get_text(self.ann_file)
         if self.ann_file.endswith('.json'):
             videos = json.loads(text)['videos']

@@ -28,7 +28,7 @@ from .cfg_options import CfgOptions
 
 
 class UsageError(Exception):
-    """What the user gave cannot work; the text says how to mend it."""
+    """The command cannot run; the text says how to mend it."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:

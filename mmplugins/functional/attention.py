@@ -1,16 +1,15 @@
 """Attention of each position of a map to a square window around it, with relative position terms.
 
 Paper: AOT (NeurIPS 2021), short-term attention. Released code: networks/layers/attention.py,
-``MultiheadLocalAttentionV2``: without its compiled extension it unfolds the keys, a copy for each of the 225 offsets
-of a 15x15 window, and spreads the attention over a dense matrix of all positions.
+``MultiheadLocalAttentionV2``. Deliberate difference: no compiled extension, and no copy of the keys for each offset.
 
-Here the map is cut into tiles. The queries of a tile meet the keys of the tile and its halo in one matrix product. The
-entries that belong to a window lie on a band of that matrix, which is a strided view of it: entry (a, b) of the window
-of the query (y, x) is the key (y + a, x + b) of the halo, so that its place in memory is linear in y, x, a and b. The
-values are summed the same way, through a matrix that is 0 off the band.
+The map is cut into tiles. The queries of a tile are multiplied with the keys of the tile and its halo in one matrix
+product. The products of a query with the keys of its window lie on a band of that matrix, which is a strided view of
+it: entry (a, b) of the window of the query (y, x) is the key (y + a, x + b) of the halo, so that its place in memory
+is linear in y, x, a and b. The values are summed in the same way, through a matrix that is 0 off the band.
 
-The largest tensor is the attention itself, heads x positions x window, and it is kept for the backward pass alone.
-What is made beside it covers one row of tiles. Exact, and nothing is compiled.
+The largest tensor is the attention, heads x positions x window; it is kept where there is a backward pass. All others
+cover one row of tiles. The gradient is written by hand; there is no second derivative.
 """
 
 from typing import NamedTuple
@@ -38,7 +37,7 @@ def local_attention(
 ) -> Tensor:
     """Computes windowed attention with relative position terms.
 
-    For each head, position p and offset o of the window, keys and values beyond the border left out:
+    For each head, position p and offset o of the window, without keys and values beyond the border:
 
         a_po  = softmax over o of  q_p k_(p+o) / sqrt(D) + q_p r_o + b_o
         out_p = sum over o of  a_po (v_(p+o) + s_o)
@@ -155,7 +154,7 @@ class _Tiles(NamedTuple):
         return entries.view(len(entries), self.tile, self.tile, self.window, self.window)
 
     def outside(self, row: int, device: torch.device) -> Tensor:
-        """Says which window entries lie beyond the border, bool, (columns, tile, tile, window, window)."""
+        """Marks the window entries that lie beyond the border, bool, (columns, tile, tile, window, window)."""
         offset = torch.arange(self.window, device=device) - self.window // 2
         y = torch.arange(row * self.tile, (row + 1) * self.tile, device=device)[:, None] + offset  # (tile, window)
         x = torch.arange(self.columns * self.tile, device=device)[:, None] + offset

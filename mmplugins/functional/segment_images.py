@@ -7,7 +7,7 @@ import numpy as np
 
 
 def segment_ids(image: np.ndarray) -> np.ndarray:
-    """Gives the segment of each pixel: red + 256 green + 65536 blue.
+    """Returns the segment of each pixel: red + 256 green + 65536 blue.
 
     Args:
         image: RGB, uint8, shape (H, W, 3).
@@ -20,7 +20,7 @@ def segment_ids(image: np.ndarray) -> np.ndarray:
 
 
 def segment_image(ids: np.ndarray) -> np.ndarray:
-    """Gives the image of segments; the inverse of ``segment_ids``.
+    """Returns the image of segments; the inverse of ``segment_ids``.
 
     Args:
         ids: Integers from 0 to 256^3 - 1, shape (H, W).

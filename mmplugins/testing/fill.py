@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def fill_value(name: str, shape: Sequence[int]) -> Tensor:
-    """Gives the value of one tensor.
+    """Returns the value of one tensor.
 
     Args:
         name: Full name in the state dict; it seeds the generator.

@@ -11,7 +11,7 @@ from PIL import Image
 
 
 def object_palette() -> np.ndarray:
-    """Gives the colour of each of 256 numbers: RGB, uint8, shape (256, 3).
+    """Returns the colour of each of 256 numbers: RGB, uint8, shape (256, 3).
 
     Bits 0, 3 and 6 of a number are the highest, second and third highest bit of red, and so on; bits 1, 4 and 7 are
     those of green, bits 2 and 5 of blue.

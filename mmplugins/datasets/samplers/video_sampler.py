@@ -1,4 +1,4 @@
-"""Gives each process whole videos, frame by frame."""
+"""Hands each process whole videos, frame by frame."""
 
 from collections.abc import Iterator, Sized
 
@@ -13,14 +13,14 @@ class VideoSampler(Sampler[int]):
     """Indices of a data set of frames: each video in order, on one process, and no frame twice.
 
     The longest video goes to the process with the fewest frames so far, then the next longest; among equals the earlier
-    comes first. Each process gives its videos in the order of the data set. Processes may have different numbers of
+    comes first. Each process has its videos in the order of the data set. Processes may have different numbers of
     frames, and with more processes than videos some have none: a metric must gather its results itself, not by
     mmengine's ``collect_results``, which deals with samplers that go round.
 
     Args:
-        dataset: Its ``get_data_info`` gives ``video_name`` and ``frame_id``; the frames of a video follow one another,
-            the first one is frame 0.
-        seed: Not used: nothing is random. mmengine's runner gives it.
+        dataset: Its ``get_data_info`` returns ``video_name`` and ``frame_id``; the frames of a video follow one
+            another, the first one is frame 0.
+        seed: Not used: nothing is random. mmengine's runner passes it.
 
     Raises:
         ValueError: The frames are not those of videos in order.

@@ -17,7 +17,7 @@ def read_object_mask(path: str, threshold: int | None = None, backend_args: dict
     Args:
         path: File of any of mmengine's backends.
         threshold: Pixels whose grey value is above it are object 1, all others 0; 0 takes all values but 0, whatever
-            their colours in a palette. None: values are objects, 255 is ignored.
+            their colours in a palette. None: values are objects, 255 is not valid.
         backend_args: Arguments of mmengine's file backend.
 
     Returns:
@@ -52,13 +52,13 @@ def check_mask_size(mask: np.ndarray, size: tuple[int, int], video: str, mask_pa
 
 
 def objects_of(mask: np.ndarray, min_pixels: int = 0) -> list[int]:
-    """Gives the numbers of the objects, ascending, that have more than ``min_pixels`` pixels in a mask, uint8."""
+    """Returns the numbers of the objects, ascending, that have more than ``min_pixels`` pixels in a mask, uint8."""
     counts = np.bincount(mask.ravel(), minlength=IGNORED + 1)
     return [number for number in range(1, IGNORED) if counts[number] > min_pixels]
 
 
 def number_objects(masks: Sequence[np.ndarray], min_pixels: int, max_objects: int) -> tuple[list[np.ndarray], int]:
-    """Numbers the objects of a clip's first frame from 1; all others become background, ignored pixels stay so.
+    """Numbers the objects of a clip's first frame from 1; all others become background, and 255 stays.
 
     Args:
         masks: uint8, any shapes.

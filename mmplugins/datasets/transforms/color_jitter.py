@@ -89,7 +89,7 @@ class ColorJitter(BaseTransform):
 
 
 def _range(name: str, value: float | Sequence[float]) -> tuple[float, float]:
-    """Gives the range that a setting stands for, as (low, high)."""
+    """Returns the range of a setting, as (low, high)."""
     neutral, smallest, largest = FACTORS[name]
     if isinstance(value, (int, float)):
         low, high = neutral - value, neutral + value

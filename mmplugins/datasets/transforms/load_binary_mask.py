@@ -1,7 +1,7 @@
 """Loads a mask file as labels 0 and 1, or as grey values.
 
-mmseg's LoadAnnotations takes grey values for labels: a 0/255 mask becomes background and ignored pixels, and a JPEG
-mask any label at all.
+mmseg's LoadAnnotations takes grey values for labels: a 0/255 mask becomes background and pixels that are not valid,
+and a JPEG mask any label at all.
 """
 
 from io import BytesIO

@@ -22,7 +22,7 @@ class LoadClip(BaseTransform):
 
     - img_path (list of str), the frames
     - video_name
-    - gt_seg_map, seg_map_path (optional), as ``SampleClip`` gives them, to compare sizes
+    - gt_seg_map, seg_map_path (optional), as ``SampleClip`` returns them, to compare sizes
 
     Added Keys:
 

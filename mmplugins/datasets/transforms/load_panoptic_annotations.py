@@ -1,6 +1,6 @@
 """Loads panoptic annotations without panopticapi, which mmdet's transform of the same name needs.
 
-Deliberate differences from mmdet's: the semantic map is uint8, not int64; crowds can be marked as ignored.
+Deliberate differences from mmdet's: the semantic map is uint8, not int64; crowds can be marked as not valid.
 """
 
 from io import BytesIO
@@ -23,7 +23,7 @@ class LoadPanopticAnnotations(BaseTransform):
 
     It goes with mmdet's CocoPanopticDataset. In the semantic map, 255 is void: pixels that no segment covers and, if
     ``num_things_classes`` is given, crowds, which the data set leaves out of the instances. Heads with
-    ``ignore_aware=True`` then leave both out of matching and losses.
+    ``ignore_aware=True`` do not count these pixels in matching and losses.
 
     Required Keys:
 

@@ -1,7 +1,7 @@
 """Pastes the objects of a second clip on a clip.
 
-Follows the released code of AOT (``dataloaders/train_datasets.py``, ``_merge_sample``). Deliberate difference: ignored
-pixels of the second clip are not pasted.
+Follows the released code of AOT (``dataloaders/train_datasets.py``, ``_merge_sample``). Deliberate difference: pixels
+of the second clip that are not valid (255) are not pasted.
 """
 
 import random
@@ -20,12 +20,12 @@ class MergeClips(BaseTransform):
     """Pastes, with a probability, the objects of a clip of another video on all frames.
 
     1. Another entry of the data set goes through ``pre_transform``, which must end in a clip of the same size, with
-       objects numbered from 1. If it gives none, another is taken, up to ``tries`` times, then nothing is merged.
+       objects numbered from 1. If it returns none, another is taken, up to ``tries`` times, then nothing is merged.
     2. Its objects are pasted frame by frame and numbered on.
     3. Objects that keep more than ``min_pixels`` pixels in the first frame are numbered from 1, at most ``max_objects``
        of them, chosen at random; all others become background.
 
-    A data set of one entry has nothing to merge. The data set puts itself into ``dataset``.
+    With a data set of one entry nothing is merged. The data sets of this package put themselves into ``dataset``.
 
     Required Keys:
 

@@ -27,7 +27,7 @@ class PackClip(BaseTransform):
     - num_objects, in training
     - new_objects (list of int), frame_id, in tests
 
-    Gives:
+    Packed Keys:
 
     - inputs: uint8 or float32, as the frames are, shape (T, 3, H, W)
     - data_samples: SegDataSample with ``gt_sem_seg``, int64, (T, H, W), and in tests ``ref_sem_seg``

@@ -1,8 +1,7 @@
 """Crops a clip so that its first frame keeps objects.
 
 Follows the released code of AOT (``dataloaders/video_transforms.py``, ``BalancedRandomCrop`` and ``Resize`` with
-padding). Deliberate difference: a clip of which no crop shows an object makes way for another one, instead of staying
-without objects.
+padding). Deliberate difference: a clip of which no crop shows an object is replaced by another one.
 """
 
 import random

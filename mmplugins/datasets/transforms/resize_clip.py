@@ -55,7 +55,7 @@ class ResizeClip(BaseTransform):
         self.interpolation = interpolation
 
     def size_for(self, height: int, width: int) -> tuple[int, int]:
-        """Gives the height and width that frames of a size get."""
+        """Returns the height and width that frames of a size get."""
         sides = float(height), float(width)
         for bound, edge in ((self.max_short_edge, min), (self.max_long_edge, max)):  # 1., 2.
             if bound is not None and edge(sides) > bound:

@@ -1,10 +1,9 @@
 """Draws the frames of a clip from a video.
 
 Follows the released code of AOT (``dataloaders/train_datasets.py``, ``VOSTrain``): any frame may come first, gaps are
-uniform, the order may be reversed, and frames beyond the end are reflected. Deliberate differences: frames that were
-tried are not tried again, a video without any object in the frames that were tried makes way for another one, and where
-no draw is without objects that come in later, the last one is taken and these objects count as background, as in
-``RandomCropClip``.
+uniform, the order may be reversed, and frames beyond the end are reflected. Deliberate differences: no frame is tried
+twice; a video without any object in the frames that were tried is replaced by another one; where every draw has objects
+that appear later, the last draw is taken and these objects are background, as in ``RandomCropClip``.
 """
 
 import random
@@ -22,10 +21,10 @@ class SampleClip(BaseTransform):
     """Draws a clip from the annotated frames of a video, and loads its masks.
 
     1. The video is reversed with a probability.
-    2. A first frame is drawn that shows objects on more than ``min_pixels`` pixels. If ``reference_tries`` frames show
-       none on so many, the one with the most serves; if none has any object, there is no clip, and mmengine's data set
-       takes another video.
-    3. Each further frame is 1 to ``max_gap`` annotated frames on; at the video's end they turn round.
+    2. A first frame is drawn that shows objects on more than ``min_pixels`` pixels. If none of ``reference_tries``
+       frames does, the one with the most such pixels is taken; if none has any object, there is no clip, and
+       mmengine's data set takes another video.
+    3. Each further frame is 1 to ``max_gap`` annotated frames on; beyond the video's end they go back.
     4. If an object is seen later that the first frame does not show, steps 2 and 3 are repeated, up to ``clip_tries``
        times in all.
 
@@ -51,7 +50,7 @@ class SampleClip(BaseTransform):
         reverse_prob: Probability of the reversal.
         min_pixels: Pixels that objects must have in the first frame.
         reference_tries: Frames that are looked at to find a first one.
-        clip_tries: Clips that are drawn to find one without objects that come in later.
+        clip_tries: Clips that are drawn to find one without objects that appear later.
         backend_args: Arguments of mmengine's file backend.
 
     Raises:
@@ -141,7 +140,7 @@ class SampleClip(BaseTransform):
 
 
 def reflected(index: int, count: int) -> int:
-    """Gives an index in 0..count-1 for any integer, as if the frames ran to and fro without showing an end twice.
+    """Returns an index in 0..count-1 for any integer: beyond an end the frames go back, and the end comes once.
 
     Examples:
         >>> [reflected(i, 4) for i in range(-2, 8)]

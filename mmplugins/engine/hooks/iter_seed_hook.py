@@ -1,8 +1,8 @@
 """Random numbers that depend on the iteration alone, so that a resumed run draws what it would have drawn.
 
 mmengine seeds once, when the runner is built. A resumed run therefore starts its random numbers over: it repeats the
-dropout masks and the augmentations of the first iterations. To store the generators' states in the checkpoint would
-not mend it: only rank 0 writes checkpoints, and a validation between the checkpoint and the next iteration draws too.
+dropout masks and the augmentations of the first iterations. Storing the generators' states in the checkpoint would not
+mend it: only rank 0 writes checkpoints, and a validation between the checkpoint and the next iteration draws too.
 """
 
 import random
@@ -35,7 +35,7 @@ class IterSeedHook(Hook):
     priority = 'LOWEST'  # after the hooks that draw numbers themselves
 
     def before_train(self, runner: Runner) -> None:
-        """Gives the data loader a generator of its own: each new iterator draws, and a resumed run makes one more."""
+        """Sets the generator of the data loader: each iterator draws from it, and a resumed run has one more."""
         runner.train_dataloader.generator = torch.Generator().manual_seed(runner.seed)
 
     def before_train_epoch(self, runner: Runner) -> None:

@@ -1,4 +1,4 @@
-"""Polynomial decay that counts the step under way as done, as several released training loops do.
+"""Polynomial decay shifted by one step, as in several released training loops.
 
 Released code: PFNet's train.py, which sets the rate to lr * (1 - (i + 1) / T)^p before step i = 0 .. T - 1: the first
 step is already below lr and the last has the rate 0. mmengine's PolyLR has lr at the first step and
@@ -23,6 +23,6 @@ class ShiftedPolyLR(PolyLR):
     """
 
     def _get_value(self) -> list[float]:
-        """Gives the rate of each parameter group at ``last_step``."""
+        """Returns the rate of each parameter group at ``last_step``."""
         left = 1 - (self.last_step + 1) / (self.end - self.begin)
         return [self.eta_min + (base - self.eta_min) * left**self.power for base in self.base_values]

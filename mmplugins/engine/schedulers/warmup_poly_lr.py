@@ -46,7 +46,7 @@ class WarmupPolyLR(PolyLR):
         super().__init__(optimizer, **kwargs)
 
     def _get_value(self) -> list[float]:
-        """Gives the rate of each parameter group at ``last_step``."""
+        """Returns the rate of each parameter group at ``last_step``."""
         if self.last_step < self.warmup:  # 1
             share = self.last_step / self.warmup
         else:  # 2

@@ -25,17 +25,17 @@ def count_segments(
 ) -> np.ndarray:
     """Compares the segments of one image.
 
-    1. A true and a predicted segment of one class match if their intersection over union, void pixels left out, is
-       above 0.5; there is at most one such match each.
-    2. True segments without a match are false negatives.
+    1. An annotated and a predicted segment of one class match if their intersection over union, without void pixels, is
+       above 0.5; a segment has at most one match.
+    2. Annotated segments without a match are false negatives.
     3. Predicted segments without a match are false positives, unless more than half of one is void or a crowd of its
        class.
 
     Args:
-        truth: Segment of each pixel, integers below 2^31, shape (H, W); a segment of neither mapping is void.
-        truth_classes: Class, 0 to C - 1, of each true segment.
+        truth: Annotated segment of each pixel, integers below 2^31, shape (H, W); a segment of neither mapping is void.
+        truth_classes: Class, 0 to C - 1, of each annotated segment.
         crowds: Class of each segment that is a crowd.
-        prediction: Segment of each pixel, likewise; one that is not in the mapping is none.
+        prediction: Predicted segment of each pixel, likewise; what is not in the mapping is no segment.
         prediction_classes: Class of each predicted segment.
         num_classes: C.
 
@@ -72,10 +72,10 @@ def count_segments(
 
 
 def panoptic_quality(counts: np.ndarray) -> np.ndarray:
-    """Gives the quality of each class (equation 1 of the paper).
+    """Returns the quality of each class (equation 1 of the paper).
 
     Args:
-        counts: What ``count_segments`` gives, summed over images, (C, 4).
+        counts: What ``count_segments`` returns, summed over images, (C, 4).
 
     Returns:
         float64 (C, 3): panoptic, segmentation and recognition quality in [0, 1]; NaN for a class with no segment.

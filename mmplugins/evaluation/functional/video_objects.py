@@ -34,7 +34,7 @@ class SeriesStatistics(NamedTuple):
 def object_scores(prediction: np.ndarray, truth: np.ndarray, objects: Iterable[int]) -> dict[int, tuple[float, float]]:
     """Computes J and F of each object in one frame.
 
-    1. Pixels that are void in the truth are background in both masks.
+    1. Pixels that are void in the annotation are background in both masks.
     2. J is the intersection of the two regions over their union; 1 if both are empty.
     3. A boundary pixel is one whose right, lower or lower right neighbour is not of its side. It matches if the other
        boundary comes within 0.008 times the image's diagonal, rounded up to whole pixels, of it.
@@ -42,7 +42,7 @@ def object_scores(prediction: np.ndarray, truth: np.ndarray, objects: Iterable[i
 
     Args:
         prediction: Object of each pixel, integer from 0 to 255, shape (H, W); 0 is background.
-        truth: Likewise; 255 is void.
+        truth: The annotation, likewise; 255 is void.
         objects: Numbers of the objects to score.
 
     Returns:

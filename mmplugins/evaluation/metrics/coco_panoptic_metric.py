@@ -31,7 +31,7 @@ class CocoPanopticMetric(BaseMetric):
 
     It reads mmdet's data samples: ``img_id`` and ``pred_panoptic_seg.sem_seg`` (1, H, W) at the image's own size, whose
     values are class + 1000 times the instance's number, and the number of classes where there is no segment. Labels
-    stand for the categories of the annotations that the data set names, in the annotations' order.
+    are the categories of the annotations that the data set names, in the annotations' order.
 
     Args:
         ann_file: The annotations, a JSON file in COCO's panoptic format.
@@ -108,8 +108,8 @@ class CocoPanopticMetric(BaseMetric):
         """Averages over the classes.
 
         Args:
-            results: What ``count_segments`` gave for each image, or with ``format_only`` its entry for the file, from
-                all processes.
+            results: What ``count_segments`` returned for each image, or with ``format_only`` its entry for the file,
+                from all processes.
 
         Returns:
             PQ, SQ, RQ, PQ_th, ..., RQ_st in %, NaN where no image has such a segment; with ``format_only`` nothing.
@@ -148,7 +148,7 @@ class CocoPanopticMetric(BaseMetric):
         return [category for category in self._categories if category['name'] in names]
 
     def _write(self, sample: dict, categories: Sequence[dict]) -> dict:
-        """Writes an image's prediction as PNG; gives its entry for the JSON file."""
+        """Writes an image's prediction as PNG; returns its entry for the JSON file."""
         prediction, classes = _prediction(sample, len(categories))
         ids, info = np.zeros(prediction.shape, np.int32), []
         for number, (segment, label) in enumerate(classes.items(), start=1):
@@ -174,7 +174,7 @@ class CocoPanopticMetric(BaseMetric):
 
 
 def _prediction(sample: dict, num_classes: int) -> tuple[np.ndarray, dict[int, int]]:
-    """Gives the segment of each pixel, integers (H, W), and the class of each segment."""
+    """Returns the segment of each pixel, integers (H, W), and the class of each segment."""
     if 'pred_panoptic_seg' not in sample:
         raise ValueError(
             f'there is no pred_panoptic_seg for {sample.get("img_path")}; set panoptic_on=True in test_cfg of the model'

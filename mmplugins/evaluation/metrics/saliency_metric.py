@@ -89,7 +89,7 @@ class SaliencyMetric(BaseMetric):
         """Averages over each test set.
 
         Args:
-            results: Name of the test set and what ``measure`` gave, one pair an image, from all processes.
+            results: Name of the test set and what ``measure`` returned, one pair an image, from all processes.
 
         Returns:
             Metrics by name; 'dataset_name/metric' where the test set has a name.
@@ -140,7 +140,7 @@ def measure(levels: np.ndarray, mask: np.ndarray) -> dict[str, float | np.ndarra
 
     Args:
         levels: Foreground map, shape (H, W), uint8.
-        mask: Ground truth, shape (H, W), bool.
+        mask: The annotated mask, shape (H, W), bool.
 
     Returns:
         Floats Sm, wFm, MAE, adpEm, adpFm, and float64 curves Em, Fm, shape (256,), from the highest threshold down.
@@ -164,7 +164,7 @@ def measure(levels: np.ndarray, mask: np.ndarray) -> dict[str, float | np.ndarra
 
 
 def summarize(images: list[dict[str, float | np.ndarray]]) -> dict[str, float]:
-    """Averages what ``measure`` gave for each image of a test set; mean and maximum are those of the average curve."""
+    """Averages the results of ``measure`` over a test set; mean and maximum are those of the average curve."""
     average = {key: np.mean([image[key] for image in images], axis=0) for key in images[0]}
     summary = {key: average[key] for key in ('Sm', 'wFm', 'MAE')}
     for key in ('Em', 'Fm'):
@@ -181,7 +181,7 @@ def _import_pysodmetrics() -> Any:
 
 
 def _foreground(sample: dict) -> np.ndarray:
-    """Gives the foreground probability, shape (H, W), float32."""
+    """Returns the foreground probability, shape (H, W), float32."""
     scores = sample['seg_logits']['data'].detach().float().cpu()
     if scores.dim() != 3 or scores.shape[0] not in (1, 2):
         raise ValueError(
@@ -216,7 +216,7 @@ def _check_agreement(foreground: np.ndarray, label: np.ndarray, sample: dict) ->
 
 
 def _mask(sample: dict) -> np.ndarray:
-    """Gives the ground truth, shape (H, W), bool."""
+    """Returns the annotated mask, shape (H, W), bool."""
     if 'gt_sem_seg' not in sample:
         raise ValueError(
             f'{sample.get("img_path")} has no mask (gt_sem_seg); put mmplugins.LoadBinaryMask into the test pipeline, '

@@ -4,7 +4,7 @@ Paper: A Benchmark Dataset and Evaluation Methodology for Video Object Segmentat
 code: davis2017-evaluation, ``evaluation.py`` and ``evaluation_method.py``, semi-supervised task.
 
 Deliberate differences: frames are measured as they come, and only the numbers are kept; an object that appears later is
-measured from the frame after the one that gives its mask; frames without annotation are left out.
+measured from the frame after the one with its mask; frames without annotation are not measured.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,7 +49,7 @@ class VOSMetric(BaseMetric):
     the same size, if the frame is annotated (255 is void); ``ref_sem_seg`` on frames whose mask is given; and in the
     metainfo ``video_name``, ``frame_id`` (from 0), ``frame_name`` and ``num_frames``. The steps:
 
-    1. An object is one of a mask that is given: of ``ref_sem_seg``, or else of the truth of the first frame. It is
+    1. An object is one of a mask that is given: of ``ref_sem_seg``, or else of ``gt_sem_seg`` of the first frame. It is
        measured in all annotated frames after that, the video's last annotated frame excepted.
     2. Over the frames of each object: the mean; the recall, the share of frames above 0.5; the decay, the mean of the
        first quarter minus that of the last.
@@ -136,7 +136,7 @@ class VOSMetric(BaseMetric):
             objects += object_results(name, annotated[:-1])
         if not objects:
             raise ValueError(
-                f'no object of {len(videos)} videos is annotated in a frame between the one that gives its mask and '
+                f'no object of {len(videos)} videos is annotated in a frame between the one with its mask and '
                 'the last one; for data without annotation set format_only=True and output_dir'
             )
         print_log('\n' + results_table(objects), logger='current')
@@ -162,11 +162,11 @@ class VOSMetric(BaseMetric):
 
     def _measure(self, sample: Mapping[str, Any], prediction: np.ndarray) -> dict[int, tuple[float, float]] | None:
         where = f'video {self._video!r}, frame {self._frame}'
-        truth = _mask(sample, 'gt_sem_seg')
+        annotated = _mask(sample, 'gt_sem_seg')
         given = _mask(sample, 'ref_sem_seg')
         if given is None and self._frame == 0:
-            given = truth
-            if truth is None:
+            given = annotated
+            if annotated is None:
                 raise ValueError(f'{where}: the first frame needs ref_sem_seg or gt_sem_seg, to say what to track')
         new = set() if given is None else set(np.unique(given).tolist()) - {0, VOID} - self._objects
         known = self._objects | new
@@ -177,13 +177,13 @@ class VOSMetric(BaseMetric):
                 f'{sorted(known)}'
             )
         scores = None
-        if truth is not None:
-            if truth.shape != prediction.shape:
+        if annotated is not None:
+            if annotated.shape != prediction.shape:
                 raise ValueError(
-                    f'{where}: gt_sem_seg {truth.shape} must be of the size of the frame, {prediction.shape}; load it '
-                    'after Resize in the test pipeline'
+                    f'{where}: gt_sem_seg {annotated.shape} must be of the size of the frame, {prediction.shape}; load '
+                    'it after Resize in the test pipeline'
                 )
-            scores = object_scores(prediction, truth, self._objects)
+            scores = object_scores(prediction, annotated, self._objects)
         self._objects = known
         return scores
 

@@ -1,7 +1,7 @@
-"""Cross entropy of each pixel, for losses that then leave most pixels out.
+"""Cross entropy of each pixel, for losses that keep a part of the pixels.
 
-Differences from ``torch.nn.functional.cross_entropy``: the backward pass makes one map of the logits' size instead of
-two, and on the CPU it computes the pixels only whose loss takes part.
+Differences from ``torch.nn.functional.cross_entropy``: there is no second derivative; the backward pass makes one map
+of the logits' size, and on the CPU, where most pixels were not kept, it computes the kept ones alone.
 """
 
 import torch
@@ -20,7 +20,7 @@ def pixel_cross_entropy(logits: Tensor, label: Tensor, ignore_index: int) -> Ten
     Args:
         logits: Shape (N, C, H, W).
         label: int64, shape (N, H, W), each value a class or ``ignore_index``.
-        ignore_index: Label whose pixels get 0.
+        ignore_index: Label of pixels that are not valid; their loss is 0.
 
     Returns:
         Shape (N, H, W).
@@ -50,7 +50,7 @@ class _PixelCrossEntropy(torch.autograd.Function):
         if cpu_kernels(grad_loss) and 2 * torch.count_nonzero(grad_loss) < grad_loss.numel():
             grad = torch.zeros_like(log_prob)
             for i, share in enumerate(grad_loss):
-                place = share.nonzero().squeeze(1)  # (K,), the pixels that take part
+                place = share.nonzero().squeeze(1)  # (K,), the kept pixels
                 share = share[place]
                 part = log_prob[i].index_select(1, place).exp_().mul_(share)  # (C, K)
                 part.scatter_add_(0, index[i][:, place], -share[None])

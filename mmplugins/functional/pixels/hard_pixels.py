@@ -4,9 +4,9 @@ Papers: PSPNet with deep supervision and OHEM as trained by pytorch-segmentation
 ``OhemCrossEntropy2d`` behind ``CriterionOhemDSN``), and AOT (NeurIPS 2021; networks/layers/loss.py,
 ``CrossEntropyLoss``), whose rule goes back to DeepLab's hard example mining.
 
-Differences from the released codes: nothing leaves the device, nothing is sorted, and the softmax is not computed
-again: the true class's probability is p = exp(-cross entropy). Pixels with a NaN loss are always kept, so that a
-broken network shows as a NaN loss.
+Differences from the released codes: the selection stays on the device, and the probability of a pixel's true class
+comes from its loss, p = exp(-cross entropy). Pixels with a NaN loss are always kept, so that the loss of a broken
+network is NaN. A pixel is valid if its label is not ``ignore_index``.
 """
 
 from typing import NamedTuple
@@ -75,7 +75,7 @@ def ohem_threshold(prob: Tensor, valid: Tensor, thresh: float, min_kept: int | f
 
     Args:
         prob: Probability of the true class, any shape.
-        valid: Pixels that take part, bool, same shape.
+        valid: The valid pixels, bool, same shape.
         thresh: Probability in [0, 1].
         min_kept: K, as a count, or as a fraction in (0, 1) of the valid pixels.
 
@@ -98,21 +98,21 @@ def ohem_threshold(prob: Tensor, valid: Tensor, thresh: float, min_kept: int | f
 
 
 def zoomed_probability(logits: Tensor, label: Tensor, stride: int, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Samples the true class's probability on a grid that is ``stride`` times coarser.
+    """Samples the probability of the true class on a grid that is ``stride`` times coarser.
 
     Follows ``scipy.ndimage.zoom`` with a factor of 1/stride: corners aligned, round(size / stride) points,
     probabilities linear, labels nearest. At some sizes (713, 480, 256, ...) the last grid coordinate exceeds the
-    image by a rounding error, and scipy fills such points with 0: label 0 at probability 0. That is kept, because
-    it decides the released code's threshold there.
+    image by a rounding error, and scipy fills such points with 0: label 0 at probability 0. The same is done here, as
+    the released code's threshold depends on it.
 
     Args:
         logits: Shape (N, C, H, W).
         label: int64, shape (N, H, W).
         stride: Integer above 1.
-        ignore_index: Label that takes no part.
+        ignore_index: Label of pixels that are not valid.
 
     Returns:
-        Probability of the true class (1 where ignored), shape (N, h, w), and the labels, shape (N, h, w).
+        Probability of the true class (1 where not valid), shape (N, h, w), and the labels, shape (N, h, w).
     """
     rows, columns = (_zoom_grid(size, stride, logits.device) for size in logits.shape[2:])
     zoomed_label = label[:, rows.nearest[:, None], columns.nearest]  # (N, h, w)
@@ -171,7 +171,7 @@ def ohem_pixels(
         thresh: Probability in [0, 1].
         min_kept: Least number of pixels of the whole batch to keep, or a fraction in (0, 1) of the valid ones.
         threshold_stride: Stride of the search grid.
-        ignore_index: Label that takes no part.
+        ignore_index: Label of pixels that are not valid.
 
     Returns:
         The selection; no gradient flows through it.
@@ -192,13 +192,13 @@ def ohem_pixels(
 
 
 def topk_count(step: int, num_pixels: int, top_k_percent_pixels: float, hard_example_mining_step: int) -> int:
-    """Number of pixels of an image that count at a training step.
+    """Returns the number of pixels of an image that are kept at a training step.
 
     The share falls linearly from all pixels at step 0 to ``top_k_percent_pixels`` at ``hard_example_mining_step``.
 
     Args:
         step: Training step, from 0.
-        num_pixels: Pixels of an image, ignored ones included.
+        num_pixels: Pixels of an image, valid or not.
         top_k_percent_pixels: Final share, in (0, 1].
         hard_example_mining_step: Length of the fall; 0 for the final share from the start.
 

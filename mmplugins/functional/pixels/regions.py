@@ -9,12 +9,12 @@ weights every pixel, 'released' gives the file's numbers.
 Deliberate differences:
 
 - Soft IoU has no smoothing term, as in the released code, but stays finite: where intersection and union both vanish
-  (an empty mask and no prediction left in float32) the ratio is 0, which is its limit, so the loss is 1 and its
+  (an empty mask and a prediction that is 0 in float32) the ratio is 0, which is its limit, so the loss is 1 and its
   gradient 0.
-- Pixels have a count: 0 leaves a pixel out, 2 counts it twice, in every sum, mean and weight.
-- The box filter is separable and adds windows by doubling: log2(k) additions a pixel and axis, not k * k. The value
-  and the closed-form gradient come out of one pass over a few images that fit the processor's cache, so no full-size
-  intermediate is ever written; kept for the backward pass is the gradient alone.
+- Pixels have a count: 2 counts a pixel twice in every sum, mean and weight; a pixel with the count 0 is not valid.
+- The box filter sums along one axis and then the other, and makes sums of 2, 4, 8, ... neighbours from one another.
+- The value and the gradient, which is written by hand, are computed together, on the CPU a few images at a time. Only
+  the gradient is kept for the backward pass; there is no second derivative.
 """
 
 from typing import NamedTuple
@@ -98,10 +98,10 @@ def soft_iou_loss(logits: Tensor, mask: Tensor, count: Tensor | None = None) -> 
     Args:
         logits: float32 or float64, shape (N, H, W).
         mask: bool, integer or floating, values in [0, 1], shape (N, H, W); no gradient flows into it.
-        count: How often each pixel counts, shape (N, H, W); None: once.
+        count: How often each pixel counts, shape (N, H, W); 0: not valid; None: once.
 
     Returns:
-        Loss of each image in [0, 1], shape (N,); 0 for an image without a counting pixel.
+        Loss of each image in [0, 1], shape (N,); 0 for an image without a valid pixel.
     """
     return _RegionLoss.apply(logits, mask, count, None, _Terms('none', False, 1, 0.0))
 
@@ -125,8 +125,8 @@ def structure_loss(
 ) -> Tensor:
     """Computes the cross entropy plus the soft IoU loss of each image, with pixels weighted by ``edge_weight``.
 
-    1. w = edge_weight(mask) times the count; pixels that do not count are background to their neighbours, so that
-       padding with them changes nothing.
+    1. w = edge_weight(mask) times the count; pixels that are not valid are background to their neighbours, so
+       that padding with them changes nothing.
     2. Cross entropy: variant 'paper' sum(w bce) / sum(w) of each image; 'released' the plain mean over the pixels of
        the batch, an image's share of it scaled as in ``bce_iou_loss``.
     3. Soft IoU loss with w in both sums.
@@ -134,13 +134,13 @@ def structure_loss(
     Args:
         logits: float32 or float64, shape (N, H, W).
         mask: bool, integer or floating, values in [0, 1], shape (N, H, W); no gradient flows into it.
-        count: How often each pixel counts, shape (N, H, W); None: once.
+        count: How often each pixel counts, shape (N, H, W); 0: not valid; None: once.
         kernel_size: Side of a pixel's surroundings, odd.
         strength: Factor of the difference from the surroundings.
         variant: 'paper' or 'released'.
 
     Returns:
-        Loss of each image, shape (N,); 0 for an image without a counting pixel.
+        Loss of each image, shape (N,); 0 for an image without a valid pixel.
 
     Raises:
         ValueError: The variant is unknown or the side of the window is even.
@@ -163,10 +163,10 @@ def check_variant(variant: str) -> str:
 
 
 def batch_mean_scale(logits: Tensor, count: Tensor | None) -> Tensor:
-    """Gives the factor, a scalar, that turns an image's sum into its share of the mean over the batch's pixels.
+    """Returns the factor, a scalar, that turns an image's sum into its share of the mean over the batch's pixels.
 
-    It is (images with a counting pixel) / (sum of counts), so that the mean over those images of factor * sum is the
-    mean over the pixels; 0 if nothing counts.
+    It is (images with a valid pixel) / (sum of counts), so that the mean over those images of factor * sum is the mean
+    over the pixels; 0 if no pixel is valid.
     """
     if count is None:
         return logits.new_full((), 1 / max(logits.shape[1] * logits.shape[2], 1))
@@ -239,8 +239,8 @@ def _region_loss(
     """
     mask = mask.to(logits.dtype)
     if count is not None:
-        mask = mask * (count != 0)  # pixels that do not count are background to their neighbours
-        logits = logits.masked_fill(count == 0, 0)  # whatever is there, NaN included, must not leave them
+        mask = mask * (count != 0)  # what is not valid is background to its neighbours
+        logits = logits.masked_fill(count == 0, 0)  # NaN there must not reach the sums
     weight = edge_weight(mask, terms.kernel_size, terms.strength) if terms.edges else None  # step 1
     if count is not None:
         weight = count if weight is None else weight.mul_(count)
@@ -276,7 +276,7 @@ def _times(x: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def _floor(x: Tensor) -> float:
-    """Least divisor: so far above the smallest normal number that its reciprocal times a weight does not overflow."""
+    """Returns the least divisor: large enough that its reciprocal times a weight does not overflow."""
     return torch.finfo(x.dtype).tiny * 2**30
 
 

@@ -1,8 +1,8 @@
 """Soft Jaccard (IoU) loss over the classes present.
 
 Paper: AOT (NeurIPS 2021). Released code: networks/layers/loss.py, ``SoftJaccordLoss``, a Tversky index with
-alpha = beta = 1 and no smoothing. Differences: all classes and images at once, no pixel is gathered, sums of large
-images keep float32's precision, and the gradient is written down, which needs one map of the logits' size.
+alpha = beta = 1 and no smoothing. Differences: all classes and images at once; sums of large images keep float32's
+precision; the gradient is written by hand, so that there is no second derivative.
 """
 
 import torch
@@ -52,7 +52,7 @@ def soft_jaccard_loss(logits: Tensor, label: Tensor, ignore_index: int, weight: 
     Args:
         logits: Shape (N, C, H, W).
         label: int64, shape (N, H, W).
-        ignore_index: Label of pixels that take no part.
+        ignore_index: Label of pixels that are not valid.
         weight: Factor of each pixel in the sums, shape (N, H, W); no gradient flows to it.
 
     Returns:
@@ -63,9 +63,9 @@ def soft_jaccard_loss(logits: Tensor, label: Tensor, ignore_index: int, weight: 
     share = (valid if weight is None else valid * weight.detach()).flatten(1).to(logits.dtype)  # (N, HW)
     prob_sum, intersection = _ClassSums.apply(logits.flatten(2), index, share)  # (N, C) each
     # scatter_add sums one by one: float32 would lose 0.1 % over a large image
-    truth = torch.zeros_like(prob_sum, dtype=torch.float64).scatter_add(1, index, share.double()).to(prob_sum.dtype)
+    size = torch.zeros_like(prob_sum, dtype=torch.float64).scatter_add(1, index, share.double()).to(prob_sum.dtype)
 
-    present = truth > 0
-    union = prob_sum + truth - intersection
+    present = size > 0
+    union = prob_sum + size - intersection
     loss = 1 - intersection / torch.where(present, union, 1)
     return (loss * present).sum(1) / present.sum(1).clamp(min=1)

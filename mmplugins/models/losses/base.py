@@ -28,7 +28,7 @@ class BaseLoss(DeferredChecks, nn.Module, metaclass=ABCMeta):
 
     Args:
         loss_weight: Factor of the loss.
-        ignore_index: Label that takes no part, unless the head passes its own; None: every label is a class.
+        ignore_index: Label of pixels that are not valid, unless the head passes its own; None: all are valid.
         reduction: 'mean', 'sum' or 'none', unless a call overrides it.
         loss_name: Name in the log; heads add up what starts with 'loss'.
     """
@@ -71,8 +71,8 @@ class BaseLoss(DeferredChecks, nn.Module, metaclass=ABCMeta):
             weight: Factor of each pixel's loss, shape (N, H, W); no gradient flows to it.
             avg_factor: What the mean divides by, instead of its own count.
             reduction_override: 'mean', 'sum' or 'none', instead of the configured reduction.
-            ignore_index: Label that takes no part, instead of the configured one.
-            **kwargs: What other losses in the same ``loss_decode`` take; ignored here unless the class says so.
+            ignore_index: Label of pixels that are not valid, instead of the configured one.
+            **kwargs: What other losses in the same ``loss_decode`` take; not used unless the class says so.
 
         Returns:
             The weighted loss; a scalar unless the reduction is 'none'.
@@ -136,11 +136,11 @@ class BaseLabelLoss(BaseLoss):
             pred: Logits (N, C, H, W), C at least 2.
             target: Integer class indices (N, H, W).
             weight: Factor of each pixel, (N, H, W), or None.
-            ignore_index: Label that takes no part, or None.
+            ignore_index: Label of pixels that are not valid, or None.
 
         Returns:
-            Labels, int64 (N, H, W); the label that takes no part, one that no class has if there is none; the weight
-            of each pixel's class, (N, H, W), or None without class weights.
+            Labels, int64 (N, H, W); ``ignore_index``, or a label that no class has where it is None; the weight of each
+            pixel's class, (N, H, W), or None without class weights.
 
         Raises:
             ValueError: Shapes do not fit, there is one channel, labels are out of range, or there is not one weight a

@@ -1,10 +1,10 @@
 """Cross entropy over hard pixels (online hard example mining).
 
 Paper: PSPNet (CVPR 2017) as trained by pytorch-segmentation-toolbox, loss/criterion.py (``CriterionOhemDSN``).
-Deliberate differences from the released code: the search runs on the device, nothing is printed, the share of kept
-pixels goes to the log, and ``threshold_stride`` defaults to 1 (the released search uses 8).
-Differences from mmseg's ``OHEMPixelSampler`` with ``CrossEntropyLoss``: ``min_kept`` counts for the whole batch
-instead of an image, and the loss is the mean over the kept pixels instead of all pixels.
+Deliberate differences from the released code: the search runs on the device, the share of kept pixels goes to the
+log, and ``threshold_stride`` defaults to 1 (the released search uses 8). Differences from mmseg's
+``OHEMPixelSampler`` with ``CrossEntropyLoss``: ``min_kept`` counts for the whole batch instead of an image, and the
+loss is the mean over the kept pixels instead of all pixels.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from .base import BaseLabelLoss
 
 @MODELS.register_module()
 class OhemCrossEntropyLoss(BaseLabelLoss):
-    """Mean cross entropy over the pixels whose true class's probability is at most a threshold.
+    """Mean cross entropy over the pixels whose true class has a probability of at most a threshold.
 
     1. A valid pixel is hard if the softmax probability of its true class is at most ``thresh``.
     2. If the batch has fewer than ``min_kept`` hard pixels, the threshold rises to the ``min_kept``-th smallest
@@ -46,7 +46,7 @@ class OhemCrossEntropyLoss(BaseLabelLoss):
         class_weight: Weight of each class, or a file that holds the list. Selection goes by the unweighted
             probability.
         loss_weight: Factor of the loss.
-        ignore_index: Label that takes no part, unless the head passes its own; None: every label is a class.
+        ignore_index: Label of pixels that are not valid, unless the head passes its own; None: all are valid.
         reduction: 'mean', 'sum' or 'none', unless a call overrides it.
         loss_name: Name in the log.
 
@@ -55,7 +55,7 @@ class OhemCrossEntropyLoss(BaseLabelLoss):
         - target: integer class indices (N, H, W).
         - weight: factor of each pixel's loss after the selection (N, H, W); it does not enter what the mean
           divides by.
-        - Returns a scalar; (N, H, W), 0 where not kept, for reduction 'none'. If every pixel is ignored it is 0 and
+        - Returns a scalar; (N, H, W), 0 where not kept, for reduction 'none'. If no pixel is valid it is 0 and
           attached to the graph.
 
     Raises:

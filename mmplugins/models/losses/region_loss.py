@@ -1,4 +1,4 @@
-"""What the losses on binary masks share: shapes, the check of the mask, ignored pixels, the mean over images."""
+"""What the losses on binary masks share: shapes, the check of the mask, valid pixels, the mean over images."""
 
 from abc import abstractmethod
 
@@ -16,17 +16,18 @@ class BaseRegionLoss(BaseLoss):
 
     Args:
         loss_weight: Factor of the loss.
-        ignore_index: Value of ignored pixels in integer masks, unless the head passes its own; None: there are none.
+        ignore_index: Value of pixels of an integer mask that are not valid, unless the head passes its own; None: all
+            pixels are valid.
         reduction: 'mean', 'sum' or 'none', unless a call overrides it.
         loss_name: Name in the log.
 
     Shape:
         - pred: logits (N, 1, H, W), any floating dtype; computed in float32.
         - target: mask (N, H, W) or (N, 1, H, W): bool; integer with the values 0, 1 and ``ignore_index``; or
-          floating in [0, 1]. See ``read_mask`` for how an 8-bit mask is told from ignored pixels.
-        - weight: how often each pixel counts (N, H, W); 0 leaves it out.
-        - Returns the mean over the images that have a counting pixel, a scalar; one value an image, (N,), for
-          reduction 'none'. If no pixel counts it is 0 and attached to the graph.
+          floating in [0, 1]. See ``read_mask`` for how an 8-bit mask is told from pixels that are not valid.
+        - weight: how often each pixel counts (N, H, W); 0: not valid.
+        - Returns the mean over the images that have a valid pixel, a scalar; one value an image, (N,), for
+          reduction 'none'. If no pixel is valid it is 0 and attached to the graph.
 
     Raises:
         ValueError: Shapes that do not fit, or a mask with other values (on CUDA at one of the next calls).

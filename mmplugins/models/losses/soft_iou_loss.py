@@ -20,15 +20,16 @@ class SoftIoULoss(BaseRegionLoss):
 
     Args:
         loss_weight: Factor of the loss.
-        ignore_index: Value of ignored pixels in integer masks, unless the head passes its own; None: there are none.
+        ignore_index: Value of pixels of an integer mask that are not valid, unless the head passes its own; None: all
+            pixels are valid.
         reduction: 'mean', 'sum' or 'none', unless a call overrides it.
         loss_name: Name in the log.
 
     Shape:
         - pred: logits (N, 1, H, W), any floating dtype.
         - target: mask (N, H, W) or (N, 1, H, W), bool, integer (0, 1, ``ignore_index``) or floating in [0, 1].
-        - weight: how often each pixel counts (N, H, W); 0 leaves it out.
-        - Returns a scalar; (N,) for reduction 'none'. If no pixel counts it is 0 and attached to the graph.
+        - weight: how often each pixel counts (N, H, W); 0: not valid.
+        - Returns a scalar; (N,) for reduction 'none'. If no pixel is valid it is 0 and attached to the graph.
 
     Raises:
         ValueError: Shapes that do not fit, or a mask with other values (on CUDA at one of the next calls).

@@ -17,11 +17,11 @@ from .base import BaseLabelLoss
 class SoftJaccardLoss(BaseLabelLoss):
     """One minus the soft intersection over union, averaged over the classes present in each image.
 
-    The union has no smoothing term. Classes that no valid pixel of an image has take no part in that image.
+    The union has no smoothing term. The mean of an image is over the classes that its valid pixels have.
 
     Args:
         loss_weight: Factor of the loss.
-        ignore_index: Label that takes no part, unless the head passes its own; None: every label is a class. Its
+        ignore_index: Label of pixels that are not valid, unless the head passes its own; None: all are valid. Its
             logits must be finite all the same, or the loss is NaN.
         reduction: 'mean', 'sum' or 'none', unless a call overrides it.
         loss_name: Name in the log.
@@ -30,8 +30,8 @@ class SoftJaccardLoss(BaseLabelLoss):
         - pred: logits (N, C, H, W), C at least 2, any floating dtype; computed in float32.
         - target: integer class indices (N, H, W).
         - weight: factor of each pixel in the sums of intersection and union (N, H, W).
-        - Returns the mean over images, a scalar; one value an image, (N,), for reduction 'none'. If every pixel is
-          ignored it is 0 and attached to the graph.
+        - Returns the mean over images, a scalar; one value an image, (N,), for reduction 'none'. If no pixel is
+          valid it is 0 and attached to the graph.
 
     Raises:
         ValueError: Shapes that do not fit, one channel, labels that are neither classes nor ``ignore_index`` (on CUDA

@@ -17,14 +17,14 @@ from .region_loss import BaseRegionLoss
 class StructureLoss(BaseRegionLoss):
     """Weighted binary cross entropy plus weighted soft IoU loss, pixels near the mask's edge weighted more.
 
-    1. w = 1 + edge_weight * |avgpool(mask) - mask|, zeros padded and counted. Ignored pixels are background to their
-       neighbours and have no weight themselves.
+    1. w = 1 + edge_weight * |avgpool(mask) - mask|, zeros padded and counted. Pixels that are not valid are background
+       to their neighbours, with weight 0 themselves.
     2. Cross entropy: variant 'paper': sum(w bce) / sum(w) of each image; 'released': the plain mean over the pixels
        of the batch.
     3. Soft IoU loss of each image with w in intersection and union.
     4. The mean over images of the sum of both.
 
-    With ``edge_weight=0``, and as many counting pixels in every image, the loss is that of ``BCEIoULoss``. See
+    With ``edge_weight=0``, and as many valid pixels in every image, the loss is that of ``BCEIoULoss``. See
     ``BaseRegionLoss`` for masks and errors.
 
     Args:
@@ -32,15 +32,16 @@ class StructureLoss(BaseRegionLoss):
         edge_weight: Factor of the difference between a pixel and its surroundings.
         variant: 'paper' or 'released'.
         loss_weight: Factor of the loss.
-        ignore_index: Value of ignored pixels in integer masks, unless the head passes its own; None: there are none.
+        ignore_index: Value of pixels of an integer mask that are not valid, unless the head passes its own; None: all
+            pixels are valid.
         reduction: 'mean', 'sum' or 'none', unless a call overrides it.
         loss_name: Name in the log.
 
     Shape:
         - pred: logits (N, 1, H, W), any floating dtype.
         - target: mask (N, H, W) or (N, 1, H, W), bool, integer (0, 1, ``ignore_index``) or floating in [0, 1].
-        - weight: how often each pixel counts (N, H, W); 0 leaves it out.
-        - Returns a scalar; (N,) for reduction 'none'. If no pixel counts it is 0 and attached to the graph.
+        - weight: how often each pixel counts (N, H, W); 0: not valid.
+        - Returns a scalar; (N,) for reduction 'none'. If no pixel is valid it is 0 and attached to the graph.
 
     Raises:
         ValueError: Settings out of range, shapes that do not fit, or a mask with other values (on CUDA at one of the

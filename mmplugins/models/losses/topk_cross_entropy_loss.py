@@ -24,8 +24,8 @@ class TopKCrossEntropyLoss(BaseLabelLoss):
 
     1. The share of pixels falls linearly from all at step 0 to ``top_k_percent_pixels`` at
        ``hard_example_mining_step``.
-    2. Each image keeps its k pixels of largest loss, k = int(share * H * W), at least 1. Ignored pixels stay in the
-       pool with loss 0, as in the released code.
+    2. Each image keeps its k pixels of largest loss, k = int(share * H * W), at least 1. Pixels that are not valid are
+       among them with loss 0, as in the released code.
     3. The loss is the mean over the kept pixels of all images.
 
     Args:
@@ -34,7 +34,7 @@ class TopKCrossEntropyLoss(BaseLabelLoss):
         class_weight: Weight of each class, or a file that holds the list. It scales the pixel losses before the
             selection; the mean still divides by the number of kept pixels.
         loss_weight: Factor of the loss.
-        ignore_index: Label that takes no part, unless the head passes its own; None: every label is a class.
+        ignore_index: Label of pixels that are not valid, unless the head passes its own; None: all are valid.
         reduction: 'mean', 'sum' or 'none', unless a call overrides it.
         loss_name: Name in the log.
 
@@ -43,7 +43,7 @@ class TopKCrossEntropyLoss(BaseLabelLoss):
         - target: integer class indices (N, H, W).
         - weight: factor of each pixel's loss after the selection (N, H, W).
         - step: training step for step 1, an int; None reads the runner's iteration from mmengine's MessageHub.
-        - Returns a scalar; (N, H, W), 0 where not kept, for reduction 'none'. If every pixel is ignored it is 0 and
+        - Returns a scalar; (N, H, W), 0 where not kept, for reduction 'none'. If no pixel is valid it is 0 and
           attached to the graph.
 
     Raises:

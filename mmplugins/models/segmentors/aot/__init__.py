@@ -1,17 +1,17 @@
 """AOT, semi-supervised video object segmentation: from the masks of the first frame to those of all others.
 
-How it is cut up, each part readable and testable alone:
+Its parts:
 
 - ``encoder``: an image to features at strides 4, 8 and 16, and an embedding.
 - ``identity``: masks to identity embeddings.
 - ``attention``, ``lstt``: the transformer between them, whose blocks read and write memories.
 - ``memory``: what is kept of past frames.
 - ``mmplugins.models.layers.fpn_decoder``: embeddings to logits.
-- ``network``: all of these, without a state.
+- ``network``: all of these; it keeps no state.
 - ``settings``: what the configs may set of training and inference.
 - ``engine``: the state of one video, any number of objects.
 - ``augmentation``: several engines for mirrored and scaled views of a video.
-- ``tracker``: an engine behind the numbers that objects have in files.
+- ``tracker``: an engine for objects under the numbers that they have in files.
 - ``training``: losses of a batch of short sequences.
 - ``segmentor``: the registered model, with mmengine's modes.
 - ``inference``: a video tracked by it.

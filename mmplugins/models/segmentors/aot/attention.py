@@ -33,7 +33,7 @@ class MultiheadAttention(nn.Module):
         self.projection = nn.Linear(channels, channels)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Attends with queries (N, L, C) to keys and values (N, S, C); gives (N, L, C)."""
+        """Attends with queries (N, L, C) to keys and values (N, S, C); returns (N, L, C)."""
         if self.project_inputs:
             query, key, value = self.query(query), self.key(key), self.value(value)
         query, key, value = (x.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for x in (query, key, value))

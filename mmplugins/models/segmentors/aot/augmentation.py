@@ -31,7 +31,7 @@ class View(NamedTuple):
     mirrored: bool
 
     def of(self, image: Tensor, network: AOTNetwork) -> Tensor:
-        """Gives the view of an image (1, 3, H, W), of a size that the network takes."""
+        """Returns the view of an image (1, 3, H, W), of a size that the network takes."""
         if self.scale != 1:
             size = network.fitting_size([self.scale * length for length in image.shape[2:]])
             image = F.interpolate(image, size, mode='bicubic', align_corners=network.align_corners)

@@ -20,7 +20,7 @@ class VOSDataPreprocessor(BaseDataPreprocessor):
         mean: Mean of each channel, after the swap, in the images' own range.
         std: Standard deviation of each channel.
         bgr_to_rgb: Whether the channels are swapped.
-        non_blocking: Whether copies to the device are not waited for.
+        non_blocking: Whether copies to the device run while the host goes on.
 
     Raises:
         ValueError: The clips of a batch differ in length or size.
@@ -39,7 +39,7 @@ class VOSDataPreprocessor(BaseDataPreprocessor):
         self.register_buffer('std', torch.tensor(std).view(3, 1, 1), False)
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Gives ``inputs`` (B, T, 3, H, W), float32, and ``data_samples`` on the device."""
+        """Returns ``inputs`` (B, T, 3, H, W), float32, and ``data_samples``, both on the device."""
         data = self.cast_data(data)
         clips: Sequence[Tensor] = data['inputs']
         shapes = [tuple(clip.shape) for clip in clips]

@@ -2,8 +2,8 @@
 
 Paper: AOT (NeurIPS 2021), section 4. Released code: networks/encoders, and ``encode_image`` of networks/models/aot.py.
 
-Deliberate differences: any backbone of the toolboxes will do that gives strides 4, 8 and 16 and, if it likes, a deeper
-level of stride 16; batch norm is frozen by ``norm_eval`` and ``requires_grad=False``, as the toolboxes do it.
+Deliberate differences: any backbone of the toolboxes will do that has outputs of strides 4, 8 and 16, and possibly a
+fourth of stride 16; batch norm is frozen by ``norm_eval`` and ``requires_grad=False``, as the toolboxes do it.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from mmplugins.registry import MODELS
 
 
 class ImageFeatures(NamedTuple):
-    """What the encoder gives for N images.
+    """Features of N images.
 
     Attributes:
         shortcuts: Features at strides 4, 8 and 16, each (N, C_i, h_i, w_i).
@@ -29,7 +29,7 @@ class ImageFeatures(NamedTuple):
     embedding: Tensor
 
     def part(self, images: slice) -> 'ImageFeatures':
-        """Gives the features of some of the images."""
+        """Returns the features of some of the images."""
         return ImageFeatures(tuple(x[images] for x in self.shortcuts), self.embedding[images])
 
 
@@ -39,7 +39,7 @@ class ImageEncoder(BaseModule):
     ``init_weights`` is the backbone's alone; the convolution is initialised when it is built.
 
     Args:
-        backbone: Module that gives levels of strides 4, 8 and 16, and possibly a fourth of stride 16.
+        backbone: Module with outputs of strides 4, 8 and 16, and possibly a fourth of stride 16.
         in_channels: Channels of its deepest level.
         channels: Channels of the embedding.
     """
@@ -63,7 +63,7 @@ class DilatedMobileNetV2(MobileNetV2):
     It differs from the parent in two points:
 
     1. In a stage of dilation d all blocks but the first have it; the first has that of the stage before, as DeepLab's
-       networks and AOT's. The parent gives d to the first block only.
+       networks and AOT's. In the parent only the first block has d.
     2. The last output comes after the 1x1 convolution to 1280 channels, ``conv2`` in mmpretrain's checkpoints.
 
     Args:

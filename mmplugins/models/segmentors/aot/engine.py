@@ -3,7 +3,7 @@
 Paper: AOT (NeurIPS 2021), and its released code: ``AOTInferEngine`` of networks/engines/aot_engine.py, and for objects
 that appear later networks/managers/evaluator.py.
 
-Deliberate differences: identities that no object has are left out, not set to a low logit; a mask may be of any size.
+Deliberate differences: there are no logits of identities that no object has; a mask may be of any size.
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ class VideoEngine:
     objects ``max_objects * g + 1`` to ``max_objects * (g + 1)``, numbered from 1, and everything else is background
     to it.
 
-    A frame is handled in two calls: ``propagate`` gives its logits, and ``remember`` takes the mask that was made of
-    them. A frame whose mask is given, the first one or one where objects appear, takes ``add_reference`` instead of
+    A frame is handled in two calls: ``propagate`` returns its logits, and ``remember`` takes the mask that was made
+    of them. A frame whose mask is given, the first one or one where objects appear, takes ``add_reference`` instead of
     ``remember``. Memory grows with the frames kept in the long-term memory and with nothing else.
 
     Args:
@@ -175,5 +175,5 @@ def merge_groups(logits: Sequence[Tensor]) -> Tensor:
 
 
 def _count_objects(mask: Tensor) -> int:
-    """Reads the largest object number of a mask; 255 is none."""
+    """Returns the largest object number of a mask; 255 is none."""
     return int(torch.where(mask == 255, 0, mask).max()) if mask.numel() else 0

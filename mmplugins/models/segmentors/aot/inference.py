@@ -21,7 +21,7 @@ def track_video(
         model: In evaluation mode; its ``test_cfg`` counts.
         frames: BGR, uint8, each (H, W, 3), all of one size; read one at a time.
         mask: Object of each pixel of the first frame, uint8, shape (H, W): 0 background, 255 ignored.
-        resize: Gives a frame the size of the network's input.
+        resize: Resizes a frame to the size of the network's input.
 
     Yields:
         The mask of each frame, the first included, uint8, shape (H, W).

@@ -32,7 +32,7 @@ class LSTTBlock(nn.Module):
         num_heads: Heads of all three attentions.
         window: Side of the short-term window in positions.
         feedforward_channels: Width of the feed-forward network.
-        drop_path: Rate at which self-attention and feed-forward network are left out, sample by sample, in training.
+        drop_path: Rate at which self-attention and feed-forward network are dropped, sample by sample, in training.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class LSTTBlock(nn.Module):
         return self._read(x, frame.key, size, long_term, short_term), frame
 
     def fuse(self, frame: KeyValue, identity: Tensor) -> KeyValue:
-        """Puts identities (N, h * w, C) into what ``propagate`` gave for a frame: an entry of the memories."""
+        """Adds identities (N, h * w, C) to what ``propagate`` returned for a frame: an entry of the memories."""
         return KeyValue(frame.key, self.value(frame.value + identity))
 
     def _self_attend(self, x: Tensor, positions: Tensor) -> tuple[Tensor, KeyValue]:
@@ -187,7 +187,7 @@ class LSTT(nn.Module):
         return outputs, frames
 
     def fuse(self, frames: Sequence[KeyValue], identity: Tensor) -> list[KeyValue]:
-        """Puts identities (N, h * w, C) into what ``propagate`` gave for a frame: what the memories keep of it."""
+        """Adds identities (N, h * w, C) to what ``propagate`` returned for a frame: what the memories keep."""
         return [block.fuse(frame, identity) for block, frame in zip(self.blocks, frames, strict=True)]
 
     @staticmethod
@@ -197,7 +197,7 @@ class LSTT(nn.Module):
 
 
 def sine_positions(size: Size, like: Tensor) -> Tensor:
-    """Gives DETR's sine embedding of positions, coordinates from 0 to 2 pi.
+    """Returns DETR's sine embedding of positions, coordinates from 0 to 2 pi.
 
     Args:
         size: Height and width in positions.

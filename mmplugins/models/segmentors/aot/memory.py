@@ -25,11 +25,11 @@ class KeyValue(NamedTuple):
     value: Tensor
 
     def joined(self, other: 'KeyValue') -> 'KeyValue':
-        """Gives these positions and then the others."""
+        """Returns these positions and then the others."""
         return KeyValue(torch.cat([self.key, other.key], 1), torch.cat([self.value, other.value], 1))
 
     def without(self, start: int, stop: int) -> 'KeyValue':
-        """Gives these positions but for ``start`` to ``stop``."""
+        """Returns these positions but for ``start`` to ``stop``."""
         return KeyValue(*(torch.cat([x[:, :start], x[:, stop:]], 1) for x in self))
 
 

@@ -28,7 +28,7 @@ class AOTNetwork(BaseModule):
     weights that it starts from.
 
     Args:
-        backbone: Module that gives levels of strides 4, 8 and 16, and possibly a fourth of stride 16.
+        backbone: Module with outputs of strides 4, 8 and 16, and possibly a fourth of stride 16.
         in_channels: Channels of strides 4, 8 and 16, and of the deepest level.
         channels: Channels of the embedding.
         max_objects: Number of identities beside the background.
@@ -79,7 +79,7 @@ class AOTNetwork(BaseModule):
         return self.encoder(images)
 
     def fitting_size(self, size: Sequence[int]) -> tuple[int, int]:
-        """Gives the size (height, width) nearest to another one that the network takes."""
+        """Returns the size (height, width) nearest to another one that the network takes."""
         more = 1 if self.align_corners else 0
         height, width = (max(1, round((length - more) / 16)) * 16 + more for length in size)
         return height, width
@@ -90,7 +90,7 @@ class AOTNetwork(BaseModule):
         """Reads a frame whose mask is given.
 
         Args:
-            features: What ``encode`` gave for it.
+            features: What ``encode`` returned for it.
             slots: Identity of each pixel, shape (N, H, W); see ``IdentityBank``.
             freeze_identities: Whether no gradient flows to the identity bank.
 
@@ -103,7 +103,7 @@ class AOTNetwork(BaseModule):
         """Reads a frame by the memories.
 
         Args:
-            features: What ``encode`` gave for it.
+            features: What ``encode`` returned for it.
             memory: Memories of the frames before; not changed.
 
         Returns:
@@ -112,7 +112,7 @@ class AOTNetwork(BaseModule):
         return self.lstt.propagate(features.embedding, memory.long_term, memory.short_term)
 
     def fuse(self, frames: Sequence[KeyValue], slots: Tensor, freeze_identities: bool = False) -> list[KeyValue]:
-        """Puts a mask into what ``propagate`` gave.
+        """Adds the identities of a mask to what ``propagate`` returned.
 
         Args:
             frames: Keys and contents of the frame, of each block.

@@ -29,7 +29,7 @@ from .training import sequence_logits
 class AOT(DeferredChecks, BaseModel):
     """Semi-supervised video object segmentation: the masks of the first frame are given, all others are found.
 
-    What the data loader gives:
+    What the data loader passes:
 
     - ``inputs``: B clips (T, 3, H, W), which ``VOSDataPreprocessor`` makes (B, T, 3, H, W); height and width are
       16 k + 1 (16 k with ``align_corners=False``).
@@ -52,14 +52,14 @@ class AOT(DeferredChecks, BaseModel):
     ``find_unused_parameters=True``.
 
     Args:
-        backbone: Config of a backbone that gives strides 4, 8 and 16, and possibly a fourth level of stride 16.
+        backbone: Config of a backbone with outputs of strides 4, 8 and 16, and possibly a fourth level of stride 16.
         in_channels: Channels of strides 4, 8 and 16, and of the deepest level.
         channels: Channels of the embedding.
         num_blocks: Blocks of the transformer: 1 for AOT-T, 2 for AOT-S, 3 for AOT-B and AOT-L.
         num_heads: Heads of its attentions.
         window: Side of the short-term window in positions, odd.
         feedforward_channels: Width of its feed-forward networks.
-        drop_path: Rate at which its residuals are left out in training.
+        drop_path: Rate at which its residuals are dropped in training.
         max_objects: Objects of one pass; more go through several passes in inference.
         align_corners: Whether images have sizes 16 k + 1, and corners are aligned.
         loss_decode: Config of a loss on label maps, or a list; None: half top-k cross entropy and half soft Jaccard.
@@ -121,8 +121,8 @@ class AOT(DeferredChecks, BaseModel):
         Args:
             inputs: Normalised clips, shape (B, T, 3, H, W).
             data_samples: One for each clip.
-            mode: 'loss' gives losses by name, 'predict' the data samples with ``pred_sem_seg``, 'tensor' the logits of
-                all frames, (B, T, max_objects + 1, H, W), the memory being fed with the true masks.
+            mode: 'loss' returns losses by name, 'predict' the data samples with ``pred_sem_seg``, 'tensor' the logits
+                of all frames, (B, T, max_objects + 1, H, W), with the annotated masks in the memory.
 
         Raises:
             ValueError: The mode is none of these, or the data do not fit.
@@ -138,7 +138,7 @@ class AOT(DeferredChecks, BaseModel):
             return self.loss(inputs, data_samples)
         if mode == 'predict':
             return self.predict(inputs, data_samples)
-        masks, num_objects = self._truth(inputs, data_samples)
+        masks, num_objects = self._annotations(inputs, data_samples)
         settings = SequencePass(self.train_cfg.gap)
         return torch.stack(sequence_logits(self.network, inputs, masks, num_objects, settings), 1)
 
@@ -156,7 +156,7 @@ class AOT(DeferredChecks, BaseModel):
         if inputs.shape[1] < 2:
             raise ValueError(f'training needs clips of at least two frames, got {inputs.shape[1]}; set the clip length')
         step = current_iteration() if step is None else step
-        masks, num_objects = self._truth(inputs, data_samples)
+        masks, num_objects = self._annotations(inputs, data_samples)
         aux_weight = self.train_cfg.aux_weight(step)
         settings = self.train_cfg.sequence_pass(step)
         reference, *others = sequence_logits(self.network, inputs, masks, num_objects, settings)
@@ -210,8 +210,8 @@ class AOT(DeferredChecks, BaseModel):
             )
         return self._tracker
 
-    def _truth(self, inputs: Tensor, data_samples: Sequence[SegDataSample]) -> tuple[Tensor, Tensor]:
-        """Stacks the true masks, (B, T, H, W), and the numbers of objects, int64 (B,); checks them."""
+    def _annotations(self, inputs: Tensor, data_samples: Sequence[SegDataSample]) -> tuple[Tensor, Tensor]:
+        """Stacks the annotated masks, (B, T, H, W), and the numbers of objects, int64 (B,); checks them."""
         masks = torch.stack([sample.gt_sem_seg.data for sample in data_samples])
         expected = (*inputs.shape[:2], *inputs.shape[3:])
         if tuple(masks.shape) != expected:

@@ -10,8 +10,8 @@ class SequencePass(NamedTuple):
 
     Attributes:
         gap: Frames between those that join the long-term memory; None: only the reference does.
-        own_masks: Whether the memory is fed with the masks that were predicted, instead of the true ones; then the
-            identity bank is not trained, as its input would be what the network made.
+        own_masks: Whether the memory is fed with predicted masks instead of the annotated ones; then the identity
+            bank is not trained.
         decode_reference: Whether the reference frame is decoded too.
         shuffle: Whether objects get identities at random.
     """

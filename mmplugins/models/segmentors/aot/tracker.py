@@ -1,4 +1,4 @@
-"""A video's engine behind the numbers that its files give the objects.
+"""Tracks the objects of a video under the numbers that they have in its files.
 
 Released code of AOT: ``squeeze_idx`` of dataloaders/eval_datasets.py and utils/image.py.
 """
@@ -16,8 +16,8 @@ IGNORED = 255
 class Tracker:
     """Tracks the objects of one video, whatever their numbers.
 
-    Objects get the identities 1, 2, ... as they are given, those of one mask by their numbers. So gaps in the numbers
-    cost nothing, and no number is predicted that was not given before.
+    Objects get the identities 1, 2, ... in the order in which they are given, those of one mask by their numbers. So
+    gaps in the numbers need no identities, and no number is predicted that was not given before.
 
     Args:
         engine: Of the video, before its first frame.
@@ -65,7 +65,7 @@ class Tracker:
         return self._table[mask]
 
     def _identities(self, given: Tensor) -> Tensor:
-        """Gives new objects identities, and replaces the numbers in a mask by them; 0 and 255 stay."""
+        """Replaces the numbers in a mask by identities, new ones for new objects; 0 and 255 stay."""
         found = given.unique().tolist()
         if found[0] < 0 or found[-1] > IGNORED:
             raise ValueError(

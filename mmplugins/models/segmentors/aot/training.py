@@ -3,8 +3,8 @@
 Paper: AOT (NeurIPS 2021), section 5. Released code: ``AOTEngine.forward`` of networks/engines/aot_engine.py and
 networks/managers/trainer.py.
 
-Deliberate differences: all samples go through each loss at once, identities that a sample does not have at so low a
-logit that they take no part; the losses are any that the config names.
+Deliberate differences: all samples go through each loss at once, identities that a sample does not have with a logit so
+low that their probability is 0; the losses are any that the config names.
 """
 
 from collections.abc import Sequence
@@ -30,12 +30,12 @@ def sequence_logits(
 
     1. All frames are encoded at once.
     2. The first frame is the reference; its masks are given.
-    3. Every other frame is propagated and decoded, and its masks, true or predicted, go into the memory.
+    3. Every other frame is propagated and decoded, and its masks, annotated or predicted, go into the memory.
 
     Args:
         network: The network.
         frames: Normalised, shape (B, T, 3, H, W).
-        masks: Object of each pixel, integer, shape (B, T, H, W); 255 is ignored.
+        masks: Object of each pixel, integer, shape (B, T, H, W); 255 is not valid.
         num_objects: Objects of each sample, int64, shape (B,).
         settings: What varies during training.
 
