@@ -15,7 +15,7 @@ from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
 from .mask_criterion import BorrowedLoss, MaskCriterion
-from .mask_targets import check_sizes, panoptic_targets, participating_pixels
+from .mask_targets import check_masks, check_sizes, panoptic_targets, participating_pixels
 
 STEPS = ('_loss_by_feat_single', 'get_targets', '_get_targets_single')  # of mmdet's loss, that a subclass may change
 
@@ -107,11 +107,16 @@ class MaskSetHead:
 
         Returns:
             The losses, see the class.
+
+        Raises:
+            ValueError: An image has no masks, or masks of another size than the padded input.
         """
         # Targets first: what they wait for on the device is then not behind the network.
         metas = [sample.metainfo for sample in batch_data_samples]
         sem_segs = [sample.gt_sem_seg if 'gt_sem_seg' in sample else None for sample in batch_data_samples]
-        targets = self.preprocess_gt([sample.gt_instances for sample in batch_data_samples], sem_segs)
+        instances = [sample.gt_instances for sample in batch_data_samples]
+        check_masks(instances, metas)
+        targets = self.preprocess_gt(instances, sem_segs)
         check_sizes(targets, metas)
         options = {}
         if self.ignore_aware:
