@@ -12,7 +12,7 @@ from mmdet.evaluation import INSTANCE_OFFSET
 from mmdet.structures import DetDataSample
 from PIL import Image
 
-from mmplugins.functional.panoptic import segment_image
+from mmplugins.functional.segment_images import segment_image
 
 
 class DetInferencer(ToolboxDetInferencer):

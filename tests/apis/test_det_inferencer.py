@@ -18,7 +18,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData, PixelData
 
 from mmplugins.apis import DetInferencer
-from mmplugins.functional.panoptic import segment_image
+from mmplugins.functional.segment_images import segment_image
 from tests.locations import ROOT
 
 CLASSES = ('person', 'car', 'sky')  # so that 3 is void

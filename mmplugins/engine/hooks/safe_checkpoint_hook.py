@@ -1,12 +1,15 @@
-"""Checkpoints that torch loads without unpickling code, when best scores are numpy's.
+"""Checkpoints that plain ``torch.load(path, weights_only=True)`` loads: tensors and Python's own values, no class.
 
-``torch.load`` takes tensors and plain values only, unless told otherwise, and mmengine allows the few numpy types that
-its own log needs. mmseg's IoUMetric returns float32 scores, which are not among them: with ``save_best`` the score
-enters the checkpoint, and mmengine falls back, with a warning, to a load that would run any code in the file.
+mmengine puts its log into a checkpoint, as ``HistoryBuffer`` objects over numpy arrays, and the best score as the
+number that the metric returned, of numpy's as a rule. PyTorch's ``weights_only``, its default since 2.6, refuses both
+unless they are on an allow list: onedl-mmengine has one for the buffers but not for every number; with the original
+mmengine a resumed run raises.
 """
 
 import numpy as np
+import torch
 from mmengine.hooks import Hook
+from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
 
 from mmplugins.registry import HOOKS
@@ -14,7 +17,11 @@ from mmplugins.registry import HOOKS
 
 @HOOKS.register_module()
 class SafeCheckpointHook(Hook):
-    """Turns numpy numbers of the checkpoint's runtime information into Python's. ``tools/train.py`` adds it.
+    """Turns the log and numpy's numbers in a checkpoint into plain values, and the log back where a run is resumed.
+
+    ``tools/train.py`` adds it. A run that is resumed without it goes on all the same; mmengine then says that it leaves
+    out the log of the iterations before, which its smoothed values would start with. What a hook of yours puts into
+    the checkpoint stays as it is.
 
     Examples:
         >>> import numpy as np
@@ -27,6 +34,26 @@ class SafeCheckpointHook(Hook):
     priority = 'LOWEST'  # after the hooks that put something into the checkpoint
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Changes the checkpoint in place."""
-        info = checkpoint.get('message_hub', {}).get('runtime_info', {})
+        """Changes the checkpoint in place; the runner's own log stays."""
+        hub = checkpoint.get('message_hub', {})
+        info = hub.get('runtime_info', {})
         info.update({key: value.item() for key, value in info.items() if isinstance(value, np.generic)})
+        log = hub.get('log_scalars', {})
+        log.update({key: _plain(value) for key, value in log.items() if isinstance(value, HistoryBuffer)})
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Makes buffers of what ``before_save_checkpoint`` made of them, in place."""
+        log = checkpoint.get('message_hub', {}).get('log_scalars', {})
+        log.update({key: _buffer(value) for key, value in log.items() if isinstance(value, dict)})
+
+
+def _plain(buffer: HistoryBuffer) -> dict:
+    """Gives what a buffer holds, as tensors (n,) and its greatest length."""
+    history, counts = (torch.from_numpy(np.array(values)) for values in buffer.data)
+    return dict(log_history=history, count_history=counts, max_length=buffer.max_length)
+
+
+def _buffer(plain: dict) -> HistoryBuffer:
+    """The inverse of ``_plain``."""
+    history, counts = (plain[key].cpu().numpy() for key in ('log_history', 'count_history'))
+    return HistoryBuffer(history, counts, plain['max_length'])

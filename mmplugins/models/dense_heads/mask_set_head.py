@@ -16,7 +16,7 @@ from mmplugins.models.losses.averages import MaskHeadAverages
 from mmplugins.models.losses.set_criterion import SetCriterion
 from mmplugins.models.losses.toolbox import BorrowedLoss, class_weights
 
-from .mask_targets import check_sizes, panoptic_targets, valid_pixels
+from .mask_targets import check_masks, check_sizes, panoptic_targets, valid_pixels
 from .set_head import SetHead
 
 
@@ -95,11 +95,13 @@ class MaskSetHead(SetHead):
             For each image ``labels`` (G,), ``masks``, bool (G, H, W), and, if ``ignore_aware``, ``valid``, bool (H, W).
 
         Raises:
-            ValueError: Masks have not the size of the padded input.
+            ValueError: An image has no masks, or masks of another size than the padded input.
         """
         segs = [sample.gt_sem_seg if 'gt_sem_seg' in sample else None for sample in batch_data_samples]
-        instances = self.preprocess_gt([sample.gt_instances for sample in batch_data_samples], segs)
-        check_sizes(instances, [sample.metainfo for sample in batch_data_samples])
+        instances, metas = zip(*((sample.gt_instances, sample.metainfo) for sample in batch_data_samples), strict=True)
+        check_masks(instances, metas)
+        instances = self.preprocess_gt(instances, segs)
+        check_sizes(instances, metas)
         targets = [{'labels': one.labels, 'masks': one.masks} for one in instances]
         if self.ignore_aware:
             for sample, target, seg in zip(batch_data_samples, targets, segs, strict=True):

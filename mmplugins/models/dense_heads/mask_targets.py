@@ -117,6 +117,23 @@ def valid_pixels(
     return valid
 
 
+def check_masks(instances: Sequence[InstanceData], img_metas: Sequence[Mapping]) -> None:
+    """Raises ValueError if an image comes without masks, as box annotations do; it names the image.
+
+    Args:
+        instances: For each image ``masks``, if all is well.
+        img_metas: For each image ``img_path``, if known.
+    """
+    for index, (one, meta) in enumerate(zip(instances, img_metas, strict=True)):
+        if 'masks' not in one:
+            name = meta.get('img_path') or f'image {index} of the batch'
+            raise ValueError(
+                f'{name} has no masks (gt_instances holds {", ".join(sorted(one.keys())) or "nothing"}), and this head '
+                'learns masks: set with_mask=True in LoadAnnotations; if the data has boxes alone, take a detector of '
+                'boxes (DETRHead)'
+            )
+
+
 def check_sizes(targets: Sequence[InstanceData], img_metas: Sequence[Mapping]) -> None:
     """Checks that masks have the size of the padded input, where that is known.
 

@@ -286,6 +286,14 @@ class MaskHeadContract:
         assert head.called
         assert all(torch.isfinite(value).all() for value in losses.values())
 
+    def test_boxes_without_masks(self):
+        """Box annotations, or LoadAnnotations without with_mask."""
+        samples = [sample(3), sample(2, seed=1, img_path='b.jpg')]
+        del samples[1].gt_instances.masks
+        message = r'b\.jpg has no masks \(gt_instances holds .*labels\).* set with_mask=True .*DETRHead'
+        with pytest.raises(ValueError, match=message):
+            self.head().loss(features(), samples)
+
     # pixels that take no part
 
     def crowded(self, ignore_aware=True):
