@@ -13,7 +13,9 @@ if problem := problem_with('mmcv'):
     PackClip = placeholder('PackClip', TRANSFORMS, 'mmcv', problem)
     RandomCropClip = placeholder('RandomCropClip', TRANSFORMS, 'mmcv', problem)
     ResizeClip = placeholder('ResizeClip', TRANSFORMS, 'mmcv', problem)
+    ResizeShorterSide = placeholder('ResizeShorterSide', TRANSFORMS, 'mmcv', problem)
     SampleClip = placeholder('SampleClip', TRANSFORMS, 'mmcv', problem)
+    SplitPanopticMap = placeholder('SplitPanopticMap', TRANSFORMS, 'mmcv', problem)
     SyntheticClip = placeholder('SyntheticClip', TRANSFORMS, 'mmcv', problem)
 else:
     from .color_jitter import ColorJitter
@@ -24,7 +26,9 @@ else:
     from .pack_clip import PackClip
     from .random_crop_clip import RandomCropClip
     from .resize_clip import ResizeClip
+    from .resize_shorter_side import ResizeShorterSide
     from .sample_clip import SampleClip
+    from .split_panoptic_map import SplitPanopticMap
     from .synthetic_clip import SyntheticClip
 
 __all__ = [
@@ -37,6 +41,8 @@ __all__ = [
     'PackClip',
     'RandomCropClip',
     'ResizeClip',
+    'ResizeShorterSide',
     'SampleClip',
+    'SplitPanopticMap',
     'SyntheticClip',
 ]
