@@ -298,12 +298,15 @@ def packed_mask_sample(cfg: Config, folder: Path, seed: int) -> dict:
             entry['mask'] = [[left, top, right, top, right, bottom, left, bottom]]
         info.update(instances=entries)
     sample = None
-    while sample is None:  # a crop without objects is drawn again
+    while sample is None:  # a crop is drawn again if it leaves boxes, but no pixel of a mask
         sample = pipeline_of(cfg)(copy.deepcopy(info))
     data, size = sample['data_samples'], (SIZE - 16 * seed, SIZE)
     sample['inputs'] = interpolate(sample['inputs'][None].float(), size)[0]
     for name in ('gt_instances', 'ignored_instances'):
         instances = data.get(name)
+        if 'masks' not in instances:  # crowds of a panoptic map are in gt_sem_seg
+            assert name == 'ignored_instances'
+            continue
         kept = slice(0, 0) if seed == 1 else slice(None)
         data.set_field(InstanceData(masks=instances.masks.resize(size)[kept], labels=instances.labels[kept]), name)
     assert data.gt_instances.masks.masks.dtype == np.uint8

@@ -7,13 +7,15 @@ data_root = 'data/ade/ADEChallengeData2016'
 crop_size = (512, 512)
 shortest = 512
 
+# Pillow reads and resizes as in the released codes: it smooths what it shrinks.
+load_image = dict(type='LoadImageFromFile', imdecode_backend='pillow')
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    load_image,
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(
         type='RandomChoiceResize',
         scales=[shortest * tenths // 10 for tenths in range(5, 21)],
-        resize_type='ResizeShortestEdge',
+        resize_type='mmplugins.ResizeShorterSide',
         max_size=2048,
     ),
     dict(type='RandomCrop', crop_size=crop_size),
@@ -22,8 +24,8 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(2048, shortest), keep_ratio=True),
+    load_image,
+    dict(type='Resize', scale=(2048, shortest), keep_ratio=True, backend='pillow'),
     dict(type='LoadAnnotations', reduce_zero_label=True),  # after Resize: the truth keeps its size
     dict(type='PackSegInputs'),
 ]

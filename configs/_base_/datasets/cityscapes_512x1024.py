@@ -3,13 +3,15 @@ _base_ = './cityscapes_769x769.py'
 crop_size = (512, 1024)
 shortest = 1024
 
+# Pillow reads and resizes as in the released code: it smooths what it shrinks.
+load_image = dict(type='LoadImageFromFile', imdecode_backend='pillow')
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    load_image,
     dict(type='LoadAnnotations'),
     dict(
         type='RandomChoiceResize',
         scales=[shortest * tenths // 10 for tenths in range(5, 21)],
-        resize_type='ResizeShortestEdge',
+        resize_type='mmplugins.ResizeShorterSide',
         max_size=4096,
     ),
     dict(type='RandomCrop', crop_size=crop_size),

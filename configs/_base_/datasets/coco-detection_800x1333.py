@@ -14,16 +14,17 @@ num_workers = 2
 longest = 1333
 
 load_image = dict(type='LoadImageFromFile', color_type='color_ignore_orientation', imdecode_backend='pillow')
-# The shorter side is one of these, unless the longer one would exceed the limit.
+# The shorter side is one of these, unless the longer one would exceed the limit; sides are cut to whole pixels, not
+# rounded.
 resize = dict(
     type='RandomChoiceResize',
-    scales=[(side, longest) for side in range(480, 801, 32)],
-    keep_ratio=True,
-    backend='pillow',
+    scales=list(range(480, 801, 32)),
+    resize_type='mmplugins.ResizeShorterSide',
+    max_size=longest,
+    cut=True,
 )
-# No limit here: no image of COCO is seven times as long as high.
 resize_for_crop = dict(
-    type='RandomChoiceResize', scales=[(side, 7 * side) for side in (400, 500, 600)], keep_ratio=True, backend='pillow'
+    type='RandomChoiceResize', scales=[400, 500, 600], resize_type='mmplugins.ResizeShorterSide', cut=True
 )
 crop = dict(type='RandomCrop', crop_type='absolute_range', crop_size=(384, 600), allow_negative_crop=True)
 train_pipeline = [
@@ -35,7 +36,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     load_image,
-    dict(type='Resize', scale=(800, longest), keep_ratio=True, backend='pillow'),
+    dict(type='mmplugins.ResizeShorterSide', scale=800, max_size=longest, cut=True),
     dict(type='LoadAnnotations', with_bbox=True),  # after Resize: boxes of the original image
     dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]

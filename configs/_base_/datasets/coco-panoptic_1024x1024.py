@@ -17,24 +17,24 @@ image_size = (1024, 1024)
 batch_size = 2
 num_workers = 4
 
+# Pillow reads and resizes as in the released code: it smooths what it shrinks.
+load_image = dict(type='LoadImageFromFile', imdecode_backend='pillow')
 load_annotations = dict(type='mmplugins.LoadPanopticAnnotations', num_things_classes=80)
+# In training the PNG is moved with the image and split last: segments that the crop leaves out stay, with empty masks.
+load_map = dict(**load_annotations, split=False)
+split_map = dict(type='mmplugins.SplitPanopticMap', num_things_classes=80)
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    load_annotations,
+    load_image,
+    load_map,
     dict(type='RandomFlip', prob=0.5),
-    dict(type='RandomResize', scale=image_size, ratio_range=(0.1, 2.0), keep_ratio=True),
-    dict(
-        type='RandomCrop',
-        crop_type='absolute',
-        crop_size=image_size,
-        recompute_bbox=True,
-        allow_negative_crop=True,
-    ),
+    dict(type='RandomResize', scale=image_size, ratio_range=(0.1, 2.0), keep_ratio=True, backend='pillow'),
+    dict(type='RandomCrop', crop_type='absolute', crop_size=image_size),
+    split_map,
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(1333, 800), keep_ratio=True),
+    load_image,
+    dict(type='Resize', scale=(1333, 800), keep_ratio=True, backend='pillow'),
     load_annotations,  # after Resize: masks of the original image
     dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
 ]

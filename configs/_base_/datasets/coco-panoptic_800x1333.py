@@ -2,19 +2,30 @@
 _base_ = './coco-panoptic_1024x1024.py'
 longest = 1333
 
+# Pillow reads and resizes as in the released code: it smooths what it shrinks.
+load_image = dict(type='LoadImageFromFile', imdecode_backend='pillow')
 load_annotations = dict(type='mmplugins.LoadPanopticAnnotations', num_things_classes=80)
+# In training the PNG is moved with the image and split last: segments that the crop leaves out stay, with empty masks.
+load_map = dict(**load_annotations, split=False)
+split_map = dict(type='mmplugins.SplitPanopticMap', num_things_classes=80)
 # The shorter side is one of these, unless the longer one would exceed the limit.
-resize = dict(type='RandomChoiceResize', scales=[(side, longest) for side in range(480, 801, 32)], keep_ratio=True)
+resize = dict(
+    type='RandomChoiceResize',
+    scales=[(side, longest) for side in range(480, 801, 32)],
+    keep_ratio=True,
+    backend='pillow',
+)
 # No limit here: no image of COCO is seven times as long as high.
 resize_for_crop = dict(
-    type='RandomChoiceResize', scales=[(side, 7 * side) for side in (400, 500, 600)], keep_ratio=True
+    type='RandomChoiceResize', scales=[(side, 7 * side) for side in (400, 500, 600)], keep_ratio=True, backend='pillow'
 )
-crop = dict(type='RandomCrop', crop_type='absolute_range', crop_size=(384, 600), allow_negative_crop=True)
+crop = dict(type='RandomCrop', crop_type='absolute_range', crop_size=(384, 600))
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    load_annotations,
+    load_image,
+    load_map,
     dict(type='RandomFlip', prob=0.5),
     dict(type='RandomChoice', transforms=[[resize], [resize_for_crop, crop, resize]]),
+    split_map,
     dict(type='PackDetInputs'),
 ]
 train_dataloader = dict(

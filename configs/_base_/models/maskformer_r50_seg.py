@@ -29,6 +29,7 @@ model = dict(
         pad_val=0,
         seg_pad_val=255,
         size=(512, 512),  # of the crops
+        test_cfg=dict(size_divisor=32),
     ),
     backbone=dict(
         type='ResNet',

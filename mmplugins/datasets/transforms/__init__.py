@@ -13,8 +13,10 @@ if problem := problem_with('mmcv'):
     PackClip = placeholder('PackClip', TRANSFORMS, 'mmcv', problem)
     RandomCropClip = placeholder('RandomCropClip', TRANSFORMS, 'mmcv', problem)
     ResizeClip = placeholder('ResizeClip', TRANSFORMS, 'mmcv', problem)
+    ResizeShorterSide = placeholder('ResizeShorterSide', TRANSFORMS, 'mmcv', problem)
     SampleClip = placeholder('SampleClip', TRANSFORMS, 'mmcv', problem)
     SoftMask = placeholder('SoftMask', TRANSFORMS, 'mmcv', problem)
+    SplitPanopticMap = placeholder('SplitPanopticMap', TRANSFORMS, 'mmcv', problem)
     SyntheticClip = placeholder('SyntheticClip', TRANSFORMS, 'mmcv', problem)
 else:
     from .color_jitter import ColorJitter
@@ -25,8 +27,10 @@ else:
     from .pack_clip import PackClip
     from .random_crop_clip import RandomCropClip
     from .resize_clip import ResizeClip
+    from .resize_shorter_side import ResizeShorterSide
     from .sample_clip import SampleClip
     from .soft_mask import SoftMask
+    from .split_panoptic_map import SplitPanopticMap
     from .synthetic_clip import SyntheticClip
 
 __all__ = [
@@ -39,7 +43,9 @@ __all__ = [
     'PackClip',
     'RandomCropClip',
     'ResizeClip',
+    'ResizeShorterSide',
     'SampleClip',
     'SoftMask',
+    'SplitPanopticMap',
     'SyntheticClip',
 ]
