@@ -14,7 +14,7 @@ class Corners(NamedTuple):
     """The four pixels around each point, in the order top left, top right, bottom left, bottom right.
 
     Attributes:
-        pixel: (..., 4), int64, row times width plus column; some pixel of the map where the corner lies outside.
+        pixel: (..., 4), int32, row times width plus column; some pixel of the map where the corner lies outside.
         weight: (..., 4), bilinear weight, 0 outside.
         inside: (..., 4), bool.
         fraction: (..., 2), x and y of the point within its four pixels.
@@ -32,7 +32,7 @@ def corners(x: Tensor, y: Tensor, width: int | Tensor, height: int | Tensor) -> 
     Args:
         x: (...), column in pixels; 0 is the centre of the first.
         y: (...), row in pixels.
-        width: Of the map; as a tensor it must broadcast with ``x``.
+        width: Of the map; a tensor must be int32 and broadcast with ``x``.
         height: Of the map.
     """
     columns, in_x, fx = _neighbours(x, width)
@@ -72,6 +72,6 @@ def _neighbours(position: Tensor, size: int | Tensor) -> tuple[list[Tensor], lis
     position = torch.where(near, position, -1.0)  # NaN too; neither pixel is inside then
     first = position.floor()
     fraction = position - first
-    first = first.long()
+    first = first.int()
     pixels = [first.clamp(min=0), (first + 1).clamp_(max=size - 1)]
     return pixels, [position >= 0, near & (position < size - 1)], fraction

@@ -283,7 +283,7 @@ def _blocks(input: Tensor, offset: Tensor, mask: Tensor | None, conv: _Conv) -> 
     offsets = offset.flatten(2).unflatten(1, (groups, places, 2)).permute(0, 4, 2, 1, 3)  # (B, Y * X, K, G, 2)
     masks = None if mask is None else mask.flatten(2).unflatten(1, (groups, places)).permute(0, 3, 2, 1)
     y, x = _places(offset.shape[2:], conv, full_precision(offset))  # (Y * X, K, 1)
-    group = torch.arange(groups, device=input.device)[:, None]
+    group = torch.arange(groups, dtype=torch.int32, device=input.device)[:, None]
     columns = _CPU_COLUMNS if input.device.type == 'cpu' else _COLUMNS
     step = max(1, min(terms_at_once(input.device) // (4 * places * groups), columns // (places * channels)))
     for image in range(images):

@@ -150,8 +150,7 @@ def _blocks(value: Tensor, locations: Tensor) -> Iterator[_Block]:
     images, queries, heads, levels, points, _ = locations.shape
     limit = max(1, terms_at_once(value.device) // max(1, levels * points * 4))  # sums at once
     head_step = max(1, min(heads, limit // max(1, queries)))
-    # A block of queries pays for a pass over the pixels, so it is not made much smaller than they are many.
-    query_step = max(1, limit // head_step, value.shape[1])
+    query_step = max(1, limit // head_step)
     for image in range(images):
         for head in range(0, heads, head_step):
             for query in range(0, queries, query_step):
@@ -164,12 +163,12 @@ def _table(value: Tensor, block: _Block) -> Tensor:
 
 def _corners(shapes: Tensor, starts: Tensor, locations: Tensor, block: _Block) -> Corners:
     """Finds the corners of a block's points, (q, m, L, P, ...), as rows of its table."""
-    height, width = shapes[:, :1], shapes[:, 1:]  # (L, 1)
+    height, width = shapes.int()[:, :1], shapes.int()[:, 1:]  # (L, 1)
     location = full_precision(locations[block.points])
     found = corners(location[..., 0] * width - 0.5, location[..., 1] * height - 0.5, width, height)
     heads = location.shape[1]
-    head = torch.arange(heads, device=location.device)[:, None, None, None]
-    pixel = found.pixel.add_(starts[:, None, None]).mul_(heads).add_(head)
+    head = torch.arange(heads, dtype=torch.int32, device=location.device)[:, None, None, None]
+    pixel = found.pixel.add_(starts.int()[:, None, None]).mul_(heads).add_(head)
     return found._replace(pixel=pixel)
 
 
