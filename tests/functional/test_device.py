@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from mmplugins.functional.device import (
     upload,
     zeros_buffer,
 )
+from tests.locations import ROOT
 
 CPU = torch.device('cpu')
 
@@ -65,3 +68,30 @@ def test_on_the_cpu_a_reader_runs_at_once():
     assert reads.push(torch.tensor(3), lambda value: seen.append(int(value)))
     assert seen == [3]
     assert len(reads) == 0
+
+
+def test_the_documentation_lists_every_module_that_asks_the_switch():
+    """No other module looks at a device's type, but for those that copy; the operators have block sizes of their own."""
+    text = (ROOT / 'docs' / 'architecture.md').read_text()
+    section = text.split('## Where the CPU goes its own way')[1].split('## ')[0]
+    listed = {
+        f'mmplugins/{name}'
+        for line in section.splitlines()
+        for name in re.findall(r'`([\w/]+\.py)`', line)
+        if '|' in line
+    }
+    asking, looking = set(), set()
+    for path in (ROOT / 'mmplugins').rglob('*.py'):
+        source, name = path.read_text(), path.relative_to(ROOT).as_posix()
+        if '.mim' in name or name.startswith('mmplugins/ops/'):
+            continue
+        if re.search(r'\bcpu_kernels\(', source.replace('def cpu_kernels(', '')):
+            asking.add(name)
+        if re.search(r'device\.type [!=]=', source):
+            looking.add(name)
+    assert asking == listed
+    assert looking == {
+        'mmplugins/functional/device.py',
+        'mmplugins/functional/sets/matching.py',  # what is on the host already is not copied there
+        'mmplugins/functional/sets/pairs.py',  # an error
+    }
