@@ -8,7 +8,7 @@ empty mask: its query learns the class, and no pixel.
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mmplugins.functional.panoptic import segment_ids
+from mmplugins.functional.segment_images import segment_ids
 from mmplugins.hosts import require_host
 from mmplugins.registry import TRANSFORMS
 

@@ -4,7 +4,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from mmplugins.functional.panoptic import segment_image
+from mmplugins.functional.segment_images import segment_image
 from mmplugins.hosts import problem_with
 from mmplugins.registry import TRANSFORMS
 
