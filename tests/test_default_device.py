@@ -26,7 +26,7 @@ def tensors(owner, values):
 
 found = []
 for name, module in list(sys.modules.items()):
-    if name.startswith('mmplugins') and not name.startswith('mmplugins.functional.masks'):
+    if name.startswith('mmplugins'):
         found += tensors(name, vars(module))
 print('modules', len(names), 'tensors', found)
 

@@ -43,9 +43,14 @@ def plain_path() -> Iterator[None]:
         _Switch.plain = before
 
 
+def full_dtype(x: Tensor) -> torch.dtype:
+    """Returns the precision in which losses compute with a tensor: float64 for float64, float32 for anything else."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
 def full_precision(x: Tensor) -> Tensor:
-    """Brings a floating tensor to the precision of all losses: float64 stays, anything else becomes float32."""
-    return x if x.dtype == torch.float64 else x.float()
+    """Brings a tensor to the precision in which losses compute with it."""
+    return x.to(full_dtype(x))
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager:

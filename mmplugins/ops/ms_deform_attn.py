@@ -14,9 +14,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from mmplugins.functional.device import full_precision
+from mmplugins.functional.gradients import first_order
 
 from .bilinear import Corners, corners, point_grads
 from .rows import add_table_grad, sum_rows, sum_rows_weight_grad, terms_at_once
@@ -51,7 +51,7 @@ class _Attention(Function):
         return ms_deform_attn_forward(value, shapes, starts, locations, weights)
 
     @staticmethod
-    @once_differentiable
+    @first_order('ms_deform_attn')
     def backward(ctx, grad_output):
         value, _, _, locations, weights = ctx.saved_tensors
         grads = torch.zeros_like(value), torch.zeros_like(locations), torch.zeros_like(weights)

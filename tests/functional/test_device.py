@@ -71,7 +71,7 @@ def test_on_the_cpu_a_reader_runs_at_once():
 
 
 def test_the_documentation_lists_every_module_that_asks_the_switch():
-    """No other module looks at a device's type, but for those that copy; the operators have block sizes of their own."""
+    """No other module looks at a device's type, but for those that copy; operators have block sizes of their own."""
     text = (ROOT / 'docs' / 'architecture.md').read_text()
     section = text.split('## Where the CPU goes its own way')[1].split('## ')[0]
     listed = {

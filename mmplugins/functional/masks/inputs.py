@@ -16,7 +16,7 @@ from mmplugins.functional.checks.masks import (
     check_masks,
     check_valid,
 )
-from mmplugins.functional.device import DeferredReads, full_precision
+from mmplugins.functional.device import DeferredReads, full_dtype, full_precision
 from mmplugins.functional.masks.ignored import Ignored, find_ignored
 from mmplugins.functional.sets.pairs import PairBlock
 
@@ -39,7 +39,7 @@ class MaskInputs(NamedTuple):
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the losses: float32, or float64 for float64."""
-        return torch.float64 if self.layers[0].dtype == torch.float64 else torch.float32
+        return full_dtype(self.layers[0])
 
     @property
     def device(self) -> torch.device:

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmplugins.functional.device import full_precision, zeros_buffer
+from mmplugins.functional.device import full_dtype, full_precision, zeros_buffer
 from mmplugins.functional.gradients import first_order
 from mmplugins.functional.masks.cpu import at_once, smallest, to_grid
 from mmplugins.functional.masks.product import product_of, tell_rows
@@ -184,8 +184,7 @@ def draw_points(shape: Sequence[int], maps: Tensor, generator: torch.Generator |
     Returns:
         Shape (*shape, 2), x and y apart in memory.
     """
-    dtype = torch.float64 if maps.dtype == torch.float64 else torch.float32
-    return torch.rand(2, *shape, generator=generator, dtype=dtype, device=maps.device).movedim(0, -1)
+    return torch.rand(2, *shape, generator=generator, dtype=full_dtype(maps), device=maps.device).movedim(0, -1)
 
 
 def check_sampling(num_points: int, oversample_ratio: float, importance_sample_ratio: float) -> tuple[int, int]:

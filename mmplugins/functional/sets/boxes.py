@@ -16,6 +16,8 @@ NaN and infinite coordinates give NaN, which the matching reports.
 import torch
 from torch import Tensor
 
+from mmplugins.functional.device import full_precision
+
 OVERLAP_MODES = ('iou', 'iof', 'giou')
 _MIN_AREA = 1e-12
 
@@ -95,7 +97,7 @@ def check_boxes(boxes: Tensor) -> Tensor:
     """
     if boxes.dim() == 0 or boxes.shape[-1] != 4:
         raise ValueError(f'expected boxes (..., 4), got {tuple(boxes.shape)}; give four coordinates a box')
-    return boxes if boxes.dtype == torch.float64 else boxes.float()
+    return full_precision(boxes)
 
 
 def check_overlap_mode(mode: str) -> str:

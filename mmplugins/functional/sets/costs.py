@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmplugins.functional.device import cpu_kernels, full_precision, without_autocast
+from mmplugins.functional.device import cpu_kernels, full_dtype, full_precision, without_autocast
 from mmplugins.functional.sets.boxes import check_boxes
 
 BOX_FORMATS = ('xyxy', 'xywh')
@@ -212,7 +212,7 @@ def _by_layer(
         )
     if cpu_kernels(pred) and pred.dim() == 3 and len(pred) > 1:
         layers = range(len(pred))
-        masks = masks if masks.dim() == 3 else masks.to(full_precision(pred[:0]).dtype).expand(len(pred), -1, -1)
+        masks = masks if masks.dim() == 3 else masks.to(full_dtype(pred)).expand(len(pred), -1, -1)
         valids = [None] * len(pred) if valid is None else valid.expand(len(pred), -1)
         return torch.stack([_by_layer(cost, pred[layer], masks[layer], valids[layer]) for layer in layers])
     pred = full_precision(pred)

@@ -15,11 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from packaging.version import Version
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-LAPX = Version('0.11.1')  # takes rectangles as they are; older ones pad them to squares
+LAPX = '0.11.1'  # takes rectangles as they are; older ones pad them to squares
 
 
 class InvalidBlock(NamedTuple):
@@ -132,7 +131,8 @@ def lapx_solver() -> Callable | None:
     """Returns lapx's ``lapjvh_batch``, or None if lapx is not installed, older than ``LAPX``, or does not import."""
     try:
         import lap
+        from packaging.version import Version  # only here: it is not needed without lapx
 
-        return lap.lapjvh_batch if Version(lap.__version__) >= LAPX else None
+        return lap.lapjvh_batch if Version(lap.__version__) >= Version(LAPX) else None
     except (ImportError, AttributeError, ValueError):  # 'lap' is the module of another distribution too
         return None
