@@ -119,7 +119,7 @@ def released_names(name: str) -> set[str]:
 
 RULES = dict(pspnet=pspnet_rule, pfnet=pfnet_rule, detr=detr_rule, maskformer=mask_rule, mask2former=mask_rule)
 RULES['aot'] = aot_rule
-COUNTS = {  # of the trained parameters, counted in the released codes
+COUNTS = {  # of the trained parameters, as a check of the walk
     'pspnet/pspnet_r101-d8_ohem_4xb2-40k_cityscapes-769x769.py': 340,
     'aot/aot_t_4xb4-100k_ytvos2019-davis2017-465x465.py': 105,  # and mask_token
     'aot/aot_r50-l_4xb4-100k_ytvos2019-davis2017-465x465.py': 162,
