@@ -119,7 +119,7 @@ def released_names(name: str) -> set[str]:
 
 RULES = dict(pspnet=pspnet_rule, pfnet=pfnet_rule, detr=detr_rule, maskformer=mask_rule, mask2former=mask_rule)
 RULES['aot'] = aot_rule
-COUNTS = {  # of the trained parameters, counted in the released codes
+COUNTS = {  # of the trained parameters, as a check of the walk
     'pspnet/pspnet_r101-d8_ohem_4xb2-40k_cityscapes-769x769.py': 340,
     'aot/aot_t_4xb4-100k_ytvos2019-davis2017-465x465.py': 105,  # and mask_token
     'aot/aot_r50-l_4xb4-100k_ytvos2019-davis2017-465x465.py': 162,
@@ -189,12 +189,13 @@ def test_rates_step_by_step(name):
         assert rates[step] == pytest.approx(expected, rel=1e-9, abs=1e-20), f'step {step}'
 
 
-def test_rates_are_those_of_the_groups():
+@each_recipe
+def test_rates_are_those_of_the_groups(name):
     """The rates that a table lists are what the optimizer's groups begin with; else its steps would prove nothing."""
-    for name, recipe in RECIPES.items():
-        shares = {share for share, _ in RULES[name.split('/')[0]](name, recipe['optimizer']['weight_decay']).values()}
-        initial = sorted(share * recipe['optimizer']['lr'] for share in shares)
-        assert initial == pytest.approx(sorted(rate['initial'] for rate in recipe['rates']), rel=1e-9)
+    recipe = RECIPES[name]
+    shares = {share for share, _ in RULES[name.split('/')[0]](name, recipe['optimizer']['weight_decay']).values()}
+    initial = sorted(share * recipe['optimizer']['lr'] for share in shares)
+    assert initial == pytest.approx(sorted(rate['initial'] for rate in recipe['rates']), rel=1e-9)
 
 
 @each_recipe
@@ -232,7 +233,8 @@ def test_settings(name):
     """Thresholds, sizes, object limits, weights of losses and costs."""
     settings, cfg = RECIPES[name]['settings'], config_of(name).to_dict()
     found = {path: plain(value_at(cfg, path)) for path in settings}
-    assert {path: value for path, value in found.items() if value != settings[path]} == {}, settings
+    wrong = {path: (value, settings[path]) for path, value in found.items() if value != settings[path]}
+    assert wrong == {}
 
 
 def test_every_full_scale_config_is_compared():
@@ -274,15 +276,15 @@ def test_pspnet_classifiers_begin_as_pytorchs():
         assert head.conv_seg.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02)
 
 
-def test_no_module_hides_an_initialisation():
+@each_recipe
+def test_no_module_hides_an_initialisation(name):
     """mmengine goes down from module to module, and past one that has no ``init_weights`` it sees nothing."""
-    for name in RECIPES:
-        seen, queue = set(), [model_of(name)]
-        while queue:
-            module = queue.pop()
-            seen.add(module)
-            queue += [child for child in module.children() if hasattr(child, 'init_weights')]
-        backbones = {module for key, module in model_of(name).named_modules() if key.split('.')[-1] == 'backbone'}
-        assert len(backbones) == 1
-        assert backbones <= seen
-        assert all(isinstance(backbone, BaseModule) for backbone in backbones)
+    model = model_of(name)
+    seen, queue = set(), [model]
+    while queue:
+        module = queue.pop()
+        seen.add(module)
+        queue += [child for child in module.children() if hasattr(child, 'init_weights')]
+    (backbone,) = (module for key, module in model.named_modules() if key.split('.')[-1] == 'backbone')
+    assert isinstance(backbone, BaseModule)
+    assert backbone in seen

@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mmplugins.hosts import problem_with
-from mmplugins.registry import DATASETS
+from mmplugins.registry import DATASETS, TRANSFORMS
 from tests.datasets.videos import SIZE, davis, save_mask, square, write_davis, write_ytvos, ytvos
 from tests.locations import ROOT, data_root
 
@@ -318,6 +318,23 @@ def test_config_joins_youtube_vos_and_davis_five_times(tmp_path):
     dataset = DATASETS.build(config.train_dataloader.dataset)
     names = [dataset[index]['data_samples'].video_name for index in range(len(dataset))]
     assert names == ['a', *['cat', 'ant'] * 5]
+
+
+@needs_mmseg
+def test_config_keeps_ten_objects():
+    """Eight objects of a first frame stay eight in every draw; of twelve, ten."""
+    init_default_scope('mmseg')
+    config = Config.fromfile(ROOT / 'configs/_base_/datasets/ytvos2019-davis2017_465x465.py')
+    crops = [step for step in config.clip_pipeline if step.type == 'mmplugins.RandomCropClip']
+    crop = TRANSFORMS.build(crops[0])
+    for objects, kept in ((8, 8), (12, 10)):
+        mask = np.zeros((465, 465), dtype=np.uint8)
+        for number in range(1, objects + 1):
+            mask[30 * number : 30 * number + 20, 100:200] = number
+        for _ in range(5):
+            results = crop(dict(img=[np.zeros((465, 465, 3), dtype=np.float32)], gt_seg_map=[mask]))
+            assert results['num_objects'] == kept
+            assert np.unique(results['gt_seg_map'][0]).tolist() == list(range(kept + 1))
 
 
 # Real data ------------------------------------------------------------------------------------------------------------

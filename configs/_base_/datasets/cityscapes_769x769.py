@@ -9,7 +9,7 @@ train_pipeline = [
     dict(type='LoadAnnotations'),
     dict(
         type='RandomChoiceResize',
-        scales=[(2048 * tenths // 10, 1024 * tenths // 10) for tenths in range(7, 22)],
+        scales=[(round(204.8 * tenths), round(102.4 * tenths)) for tenths in range(7, 22)],
         resize_type='Resize',
         keep_ratio=True,
     ),
