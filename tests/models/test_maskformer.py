@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from mmplugins.hosts import problem_with
 from mmplugins.testing import fill_state_dict
-from tests.locations import golden_files
+from tests.locations import ROOT, golden_files
 from tests.tools.mask_converter_contract import build_model
 from tools.model_converters.maskformer import convert
 
@@ -17,6 +17,10 @@ if problem := problem_with('mmdet'):
     pytest.skip(f'mmdet is needed: {problem}', allow_module_level=True)
 
 from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
 
 DIMS, LAYERS = 256, 6
 
@@ -119,3 +123,56 @@ def test_as_the_released_network_reads():
     assert logits.shape == (LAYERS, 2, 100, 134)
     torch.testing.assert_close(logits, expected_logits, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(masks, expected_masks, rtol=1e-4, atol=1e-3)
+
+
+def small_segmentor(size):
+    """The config for ADE20K on a ResNet-18, for crops of a size."""
+    config = Config.fromfile(ROOT / 'configs/maskformer/maskformer_r50_8xb2-160k_ade20k-512x512.py').model
+    config.backbone.update(depth=18, init_cfg=None)
+    config.decode_head.in_channels = [64, 128, 256, 512]
+    config.data_preprocessor.size = size
+    init_default_scope('mmseg')
+    torch.manual_seed(0)
+    return MODELS.build(config).eval()
+
+
+def crop(height, width, seed):
+    generator = torch.Generator().manual_seed(seed)
+    one = SegDataSample(metainfo=dict(img_shape=(height, width), ori_shape=(height, width)))
+    one.gt_sem_seg = PixelData(data=torch.randint(0, 150, (1, height, width), generator=generator))
+    return torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8), one
+
+
+@torch.no_grad()
+def test_a_crop_does_not_depend_on_its_place_in_the_batch():
+    """Smaller crops are padded; the padding counts as image, as in the released code, wherever the crop stands."""
+    model = small_segmentor((96, 128))
+    outputs = []
+    model.decode_head.register_forward_hook(lambda module, args, output: outputs.append(output))
+    for sizes in ([(64, 85), (96, 128)], [(96, 128), (64, 85)], [(64, 85), (64, 85)]):
+        batch = [crop(*size, seed=sum(size)) for size in sizes]
+        data = model.data_preprocessor(
+            dict(inputs=[image for image, _ in batch], data_samples=[sample for _, sample in batch]), training=True
+        )
+        model(**data, mode='loss')
+    for first, second, both in zip(*outputs, strict=True):  # logits, then masks: (layers, images, ...)
+        torch.testing.assert_close(first[:, 0], second[:, 1], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(first[:, 0], both[:, 1], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(both[:, 0], both[:, 1], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_images_are_padded_to_multiples_of_32_in_tests():
+    """The prediction is that of the padded image, without the padding."""
+    model = small_segmentor((96, 128))
+    image, sample = crop(70, 100, seed=0)
+    (found,) = model.test_step(dict(inputs=[image], data_samples=[sample]))
+    normalised = model.data_preprocessor(dict(inputs=[image], data_samples=[crop(70, 100, 0)[1]]))['inputs']
+    assert normalised.shape == (1, 3, 96, 128)
+    assert (normalised[..., 70:, :] == 0).all()
+    assert (normalised[..., 100:] == 0).all()
+    meta = dict(img_shape=(96, 128), batch_input_shape=(96, 128))
+    logits, masks = model.decode_head(model.extract_feat(normalised), [SegDataSample(metainfo=meta)])
+    masks = F.interpolate(masks[-1], (96, 128), mode='bilinear', align_corners=False).sigmoid()
+    expected = torch.einsum('bqc,bqhw->bchw', logits[-1].softmax(-1)[..., :-1], masks)[0, :, :70, :100]
+    torch.testing.assert_close(found.seg_logits.data, expected, rtol=1e-4, atol=1e-5)
