@@ -62,6 +62,29 @@ def test_the_tools_import_no_toolbox():
     subprocess.run([sys.executable, '-c', code], cwd=ROOT, env={**os.environ, 'PYTHONPATH': str(ROOT)}, check=True)
 
 
+@pytest.mark.parametrize('tool', ['train', 'test', 'analysis_tools/draw_results', 'analysis_tools/draw_points'])
+@pytest.mark.parametrize('given', [None, 'active'])
+def test_waiting_threads_sleep(tool, given):
+    """Beside another program; it must be set before torch is imported, and what the user set stays."""
+    code = """
+import importlib.abc, os, runpy, sys
+
+class Look(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == 'torch':
+            print(os.environ.get('OMP_WAIT_POLICY'), flush=True)
+            os._exit(0)
+
+sys.meta_path.insert(0, Look())
+runpy.run_path(sys.argv[1])
+"""
+    environment = {name: value for name, value in os.environ.items() if name != 'OMP_WAIT_POLICY'}
+    environment.update({'PYTHONPATH': str(ROOT)} | ({} if given is None else {'OMP_WAIT_POLICY': given}))
+    command = [sys.executable, '-c', code, str(ROOT / 'tools' / f'{tool}.py')]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f'{given or "passive"}\n'
+
+
 class TestOfMmengine(RunnerTestCase):
     """A config of mmengine's own scope, without any toolbox: mmengine's toy model."""
 
