@@ -62,7 +62,9 @@ def test_the_tools_import_no_toolbox():
     subprocess.run([sys.executable, '-c', code], cwd=ROOT, env={**os.environ, 'PYTHONPATH': str(ROOT)}, check=True)
 
 
-@pytest.mark.parametrize('tool', ['train', 'test', 'analysis_tools/draw_results', 'analysis_tools/draw_points'])
+@pytest.mark.parametrize(
+    'tool', ['train', 'test', 'vos_demo', 'analysis_tools/draw_results', 'analysis_tools/draw_points']
+)
 @pytest.mark.parametrize('given', [None, 'active'])
 def test_waiting_threads_sleep(tool, given):
     """Beside another program; it must be set before torch is imported, and what the user set stays."""
