@@ -190,6 +190,19 @@ def test_resume_from_a_checkpoint(tmp_path, data):
     )
     assert len(losses(tmp_path / 'second')) == 1
     assert load(tmp_path / 'second' / 'iter_3.pth')['meta']['iter'] == 3
+    (log,) = (tmp_path / 'second').rglob('*.log')
+    assert '--resume: lr of' not in log.read_text()
+
+
+def test_resume_with_another_learning_rate(tmp_path, data):
+    """It has no effect, as the checkpoint's optimizer comes first; the log says so."""
+    config = write_config(tmp_path / 'rate.py', data, iterations=2)
+    run_here(train.main, config, '--work-dir', tmp_path / 'run')
+    options = ['train_cfg.max_iters=3', 'train_cfg.val_interval=9', 'optim_wrapper.optimizer.lr=0.7']
+    run_here(train.main, config, '--work-dir', tmp_path / 'run', '--resume', '--cfg-options', *options)
+    assert load(tmp_path / 'run' / 'iter_3.pth')['optimizer']['param_groups'][0]['initial_lr'] == 0.05
+    text = ''.join(path.read_text() for path in (tmp_path / 'run').rglob('*.log'))
+    assert 'is 0.05 in the checkpoint and 0.7 in the config; a run that is resumed goes on with 0.05' in text
 
 
 class TestSetResume:
