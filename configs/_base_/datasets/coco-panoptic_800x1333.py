@@ -15,6 +15,8 @@ train_pipeline = [
     load_annotations,
     dict(type='RandomFlip', prob=0.5),
     dict(type='RandomChoice', transforms=[[resize], [resize_for_crop, crop, resize]]),
+    # Objects of which the crop leaves no pixel; images of stuff alone stay.
+    dict(type='FilterAnnotations', min_gt_bbox_wh=(1e-5, 1e-5), by_mask=True, keep_empty=False),
     dict(type='PackDetInputs'),
 ]
 train_dataloader = dict(
