@@ -50,6 +50,25 @@ def test_there_are_configs():
     assert len(CONFIGS) == len(SEGMENTORS) + len(DETECTORS) + len(MASK_DETECTORS) + len(VIDEO_SEGMENTORS)
 
 
+def transforms(node):
+    """Yields the configs of the transforms of a pipeline, those inside of others included."""
+    if isinstance(node, dict):
+        yield node
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ():
+        yield from transforms(child)
+
+
+@pytest.mark.parametrize('path', MASK_DETECTORS)
+def test_objects_that_a_crop_cuts_off_are_left_out(path):
+    """A crop leaves objects whose box reaches into it and whose mask does not; they would be learned as empty."""
+    dataset = Config.fromfile(path).train_dataloader.dataset
+    types = [step.get('type') for step in transforms(dataset.pipeline)]
+    if 'RandomCrop' in types:
+        (step,) = [step for step in dataset.pipeline if step.type == 'FilterAnnotations']
+        assert step.by_mask
+        assert types.index('FilterAnnotations') > types.index('RandomCrop')
+
+
 @pytest.mark.parametrize('path', CONFIGS)
 def test_names_and_custom_imports(path):
     cfg = Config.fromfile(path)

@@ -1,10 +1,14 @@
 """Tests a model from a config of any toolbox on mmengine: ``python tools/test.py CONFIG CHECKPOINT``."""
 
 import inspect
+import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
+
+# Before torch starts its threads; train.py says why.
+os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
 
 from mmengine.config import Config, ConfigDict
 from mmengine.model import is_model_wrapper

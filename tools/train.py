@@ -1,9 +1,14 @@
 """Trains a model from a config of any toolbox on mmengine: ``python tools/train.py CONFIG``."""
 
+import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
+
+# Before torch starts its threads: those that wait go to sleep. Spinning, they hold cores that another program works on,
+# and a small training beside it takes many times as long. What the environment says comes first.
+os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
 
 from mmengine.config import Config
 from mmengine.device import get_device

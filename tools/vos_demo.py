@@ -10,10 +10,14 @@ painted over the frames; any other is a folder: masks/*.png, palette images, and
 work when tools/model_converters/aot.py has converted them.
 """
 
+import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+# Before torch starts its threads; train.py says why.
+os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
 
 import cv2
 import numpy as np

@@ -121,6 +121,29 @@ class CheckpointFitHook(Hook):
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
         check_fit(model, tensors_of(checkpoint), f'{self.what}: {runner._load_from or "the latest"}', runner._resume)
+        if runner._resume and 'optimizer' in checkpoint:
+            tell_settings_without_effect(runner.optim_wrapper.state_dict(), checkpoint['optimizer'])
+
+
+def tell_settings_without_effect(own: dict, saved: dict) -> None:
+    """Logs what the config sets otherwise than the checkpoint of a run that is resumed, whose optimizer comes first.
+
+    Args:
+        own: State of the optimizer that was built from the config.
+        saved: State of that in the checkpoint.
+    """
+    pairs = list(zip(own.get('param_groups', []), saved.get('param_groups', []), strict=False))
+    for name, first in (('lr', 'initial_lr'), ('weight_decay', 'weight_decay'), ('momentum', 'momentum')):
+        values = [[group.get(first, group.get(name)) for group in pair] for pair in pairs]
+        other = [pair for pair in values if pair[0] != pair[1]]
+        if other:
+            print_log(
+                f'--resume: {name} of {len(other)} of {len(pairs)} groups of parameters is {other[0][1]} in the '
+                f'checkpoint and {other[0][0]} in the config; a run that is resumed goes on with {other[0][1]}. To '
+                'change it, start from the weights: --cfg-options load_from=FILE, without --resume',
+                'current',
+                logging.WARNING,
+            )
 
 
 def _report(fit: Fit, shown: int) -> str:

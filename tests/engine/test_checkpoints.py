@@ -8,7 +8,15 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseTTAModel
 from torch import nn
 
-from mmplugins.engine.checkpoints import SHOWN, CheckpointFitHook, check_fit, compare, load_weights, tensors_of
+from mmplugins.engine.checkpoints import (
+    SHOWN,
+    CheckpointFitHook,
+    check_fit,
+    compare,
+    load_weights,
+    tell_settings_without_effect,
+    tensors_of,
+)
 from mmplugins.engine.launch import UsageError
 
 
@@ -98,3 +106,20 @@ def test_the_hook_looks_through_wrappers(log):
     assert log.text == ''
     with pytest.raises(UsageError, match=r'CHECKPOINT: a\.pth is not'):
         CheckpointFitHook('CHECKPOINT').after_load_checkpoint(runner, dict(state_dict={'x': torch.zeros(1)}))
+
+
+def test_settings_that_a_resumed_run_does_not_take(log):
+    """The checkpoint's optimizer comes first, with its learning rate; a decayed one is no difference."""
+    groups = [dict(lr=0.01, initial_lr=0.1, weight_decay=0.0), dict(lr=0.1, initial_lr=1.0, weight_decay=0.0)]
+    tell_settings_without_effect(
+        dict(param_groups=[dict(group, lr=0.5) for group in groups]), dict(param_groups=groups)
+    )
+    tell_settings_without_effect({}, {})
+    assert log.text == ''
+    changed = [dict(group, initial_lr=group['initial_lr'] / 2) for group in groups]
+    tell_settings_without_effect(dict(param_groups=changed), dict(param_groups=groups))
+    (record,) = log.records
+    assert record.getMessage().startswith(
+        '--resume: lr of 2 of 2 groups of parameters is 0.1 in the checkpoint and 0.05 in the config; a run that is '
+        'resumed goes on with 0.1.'
+    )

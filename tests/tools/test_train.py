@@ -62,6 +62,31 @@ def test_the_tools_import_no_toolbox():
     subprocess.run([sys.executable, '-c', code], cwd=ROOT, env={**os.environ, 'PYTHONPATH': str(ROOT)}, check=True)
 
 
+@pytest.mark.parametrize(
+    'tool', ['train', 'test', 'vos_demo', 'analysis_tools/draw_results', 'analysis_tools/draw_points']
+)
+@pytest.mark.parametrize('given', [None, 'active'])
+def test_waiting_threads_sleep(tool, given):
+    """Beside another program; it must be set before torch is imported, and what the user set stays."""
+    code = """
+import importlib.abc, os, runpy, sys
+
+class Look(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == 'torch':
+            print(os.environ.get('OMP_WAIT_POLICY'), flush=True)
+            os._exit(0)
+
+sys.meta_path.insert(0, Look())
+runpy.run_path(sys.argv[1])
+"""
+    environment = {name: value for name, value in os.environ.items() if name != 'OMP_WAIT_POLICY'}
+    environment.update({'PYTHONPATH': str(ROOT)} | ({} if given is None else {'OMP_WAIT_POLICY': given}))
+    command = [sys.executable, '-c', code, str(ROOT / 'tools' / f'{tool}.py')]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f'{given or "passive"}\n'
+
+
 class TestOfMmengine(RunnerTestCase):
     """A config of mmengine's own scope, without any toolbox: mmengine's toy model."""
 
@@ -165,6 +190,19 @@ def test_resume_from_a_checkpoint(tmp_path, data):
     )
     assert len(losses(tmp_path / 'second')) == 1
     assert load(tmp_path / 'second' / 'iter_3.pth')['meta']['iter'] == 3
+    (log,) = (tmp_path / 'second').rglob('*.log')
+    assert '--resume: lr of' not in log.read_text()
+
+
+def test_resume_with_another_learning_rate(tmp_path, data):
+    """It has no effect, as the checkpoint's optimizer comes first; the log says so."""
+    config = write_config(tmp_path / 'rate.py', data, iterations=2)
+    run_here(train.main, config, '--work-dir', tmp_path / 'run')
+    options = ['train_cfg.max_iters=3', 'train_cfg.val_interval=9', 'optim_wrapper.optimizer.lr=0.7']
+    run_here(train.main, config, '--work-dir', tmp_path / 'run', '--resume', '--cfg-options', *options)
+    assert load(tmp_path / 'run' / 'iter_3.pth')['optimizer']['param_groups'][0]['initial_lr'] == 0.05
+    text = ''.join(path.read_text() for path in (tmp_path / 'run').rglob('*.log'))
+    assert 'is 0.05 in the checkpoint and 0.7 in the config; a run that is resumed goes on with 0.05' in text
 
 
 class TestSetResume:

@@ -7,11 +7,15 @@ before training. Dark is uncertain. Red points were chosen because they are unce
 checkpoints see the same images, and all of them match objects and queries as in training, on random points.
 """
 
+import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+# Before torch starts its threads; tools/train.py says why.
+os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
 
 import matplotlib
 import numpy as np

@@ -8,10 +8,14 @@ loss would train on: its selection, made on the drawn validation images. With ``
 weight. Of a model of objects and regions (instance or panoptic, mmdet) the predicted segments are drawn.
 """
 
+import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
+
+# Before torch starts its threads; tools/train.py says why.
+os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
 
 import matplotlib
 import numpy as np

@@ -22,6 +22,8 @@ train_pipeline = [
         recompute_bbox=True,
         allow_negative_crop=True,
     ),
+    # Objects of which the crop leaves no pixel; images of stuff alone stay.
+    dict(type='FilterAnnotations', min_gt_bbox_wh=(1e-5, 1e-5), by_mask=True, keep_empty=False),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [

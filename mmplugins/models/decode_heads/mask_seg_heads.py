@@ -26,7 +26,16 @@ from mmplugins.registry import MODELS
 
 
 class SemanticSetHead:
-    """To stand before ``MaskSetHead`` among the bases of a head over mmseg's."""
+    """To stand before ``MaskSetHead`` among the bases of a head over mmseg's; takes what they take."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if self.num_classes < 2:
+            raise ValueError(
+                f'{type(self).__name__} tells classes apart at each pixel and needs two or more, got num_classes='
+                f'{self.num_classes}; for one kind of object give the background a class too (labels 0 and 1, '
+                'num_classes=2, reduce_zero_label=False), or take a head of one channel (PFNetHead)'
+            )
 
     def loss(self, x: Sequence[Tensor], batch_data_samples: SampleList, train_cfg: ConfigType) -> dict[str, Tensor]:
         """Predicts and computes the losses.
@@ -119,7 +128,7 @@ class Mask2FormerSegHead(SemanticSetHead, PointSetHead, ToolboxMask2FormerSegHea
           (B, C, H, W).
 
     Raises:
-        ValueError: ``class_weight`` does not fit; in ``loss``: a label is no class.
+        ValueError: There are fewer than two classes, ``class_weight`` does not fit; in ``loss``: a label is no class.
     """
 
 
@@ -143,5 +152,5 @@ class MaskFormerSegHead(SemanticSetHead, DenseSetHead, ToolboxMaskFormerSegHead)
           (B, C, H, W).
 
     Raises:
-        ValueError: ``class_weight`` does not fit; in ``loss``: a label is no class.
+        ValueError: There are fewer than two classes, ``class_weight`` does not fit; in ``loss``: a label is no class.
     """

@@ -46,6 +46,16 @@ def test_the_heads_are_the_registered_ones():
 
 
 @MODELS
+def test_one_class_is_refused(model):
+    """Labels 255 and 0, as reduce_zero_label leaves them of a binary mask: mmseg raises at the first test."""
+    with pytest.raises(
+        ValueError, match=r'SegHead tells classes apart .* got num_classes=1; .*num_classes=2, reduce_z'
+    ):
+        head(model, classes=(1, 0))
+    assert head(model, classes=(2, 0)).num_classes == 2
+
+
+@MODELS
 def test_losses_have_the_names_of_the_toolbox(model):
     samples = [sample(), sample((1,))]
     ours, theirs = (one.loss(features(), samples, {}) for one in (head(model), head(model, ours=False)))
