@@ -95,7 +95,9 @@ class LoadPanopticAnnotations(BaseTransform):
         with Image.open(BytesIO(fileio.get(path, backend_args=self.backend_args))) as image:
             colours = np.array(image.convert('RGB'))
         if colours.shape[:2] != tuple(results['ori_shape'][:2]):
-            raise ValueError(f'{path} is {colours.shape[:2]}, its image {tuple(results["ori_shape"][:2])} (height, width)')
+            raise ValueError(
+                f'{path} is {colours.shape[:2]}, its image {tuple(results["ori_shape"][:2])} (height, width)'
+            )
         return colours
 
     def _load_segments(self, results: dict) -> None:

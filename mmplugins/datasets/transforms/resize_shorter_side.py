@@ -53,7 +53,7 @@ class ResizeShorterSide(BaseTransform):
         if self.cut:
             side = self.scale
             if self.max_size is not None and longer / shorter * side > self.max_size:
-                side = int(round(self.max_size * shorter / longer))
+                side = round(self.max_size * shorter / longer)
             sides = (side, int(side * longer / shorter))
         else:
             factor = self.scale / shorter

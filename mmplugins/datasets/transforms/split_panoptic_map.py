@@ -1,8 +1,8 @@
 """Makes the targets of panoptic segmentation after the image has been moved.
 
 Papers: MaskFormer (NeurIPS 2021), Mask2Former (CVPR 2022). Released code: detr_panoptic_dataset_mapper.py and
-coco_panoptic_new_baseline_dataset_mapper.py, where a segment that the crop left out stays an object of the image, with an
-empty mask: its query learns the class, and no pixel.
+coco_panoptic_new_baseline_dataset_mapper.py, where a segment that the crop left out stays an object of the image, with
+an empty mask: its query learns the class, and no pixel.
 """
 
 import numpy as np

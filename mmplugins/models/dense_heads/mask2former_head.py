@@ -2,7 +2,8 @@
 
 Paper: Mask2Former (CVPR 2022); released code: criterion.py, matcher.py; mmdet: ``Mask2FormerHead``. Differences from
 mmdet's head: ground-truth masks stay bool; which random points are drawn from a seed; an invalid label, or masks of
-another size than the padded input, raise with the image's name; pixels can be ignored; the log has ``class_error``.
+another size than the padded input, raise with the image's name; pixels can be ignored; the log has ``class_error``;
+Xavier's initialisation of both decoders is uniform, as in the released code, not normal.
 """
 
 from collections.abc import Sequence
@@ -30,6 +31,18 @@ class PointSetHead(MaskSetHead):
         return PointSampledMaskLoss(
             self.num_points, self.oversample_ratio, self.importance_sample_ratio, loss_mask, loss_dice
         )
+
+    def init_weights(self) -> None:
+        """Initialises as mmdet does, and then both decoders' attention and feed-forward layers as the released code."""
+        super().init_weights()
+        attentions = []
+        for part in (self.transformer_decoder, self.pixel_decoder.encoder):
+            for parameter in part.parameters():
+                if parameter.dim() > 1:
+                    nn.init.xavier_uniform_(parameter)
+            attentions += [module for module in part.modules() if hasattr(module, 'sampling_offsets')]
+        for deformable in attentions:  # these have an initialisation of their own
+            deformable.init_weights()
 
     def _forward_head(
         self, decoder_out: Tensor, mask_feature: Tensor, attn_mask_target_size: Sequence[int]

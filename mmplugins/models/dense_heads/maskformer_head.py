@@ -2,10 +2,12 @@
 
 Paper: MaskFormer (NeurIPS 2021); released code: criterion.py, matcher.py; mmdet: ``MaskFormerHead``. Differences from
 mmdet's head: ground-truth masks stay bool; an invalid label, or masks of another size than the padded input, raise
-with the image's name; pixels can be ignored; the log has ``class_error``.
+with the image's name; pixels can be ignored; the log has ``class_error``; the convolutions of the pixel decoder's two
+deepest levels are initialised as the other levels', which mmdet forgets.
 """
 
 from mmdet.models.dense_heads import MaskFormerHead as ToolboxMaskFormerHead
+from mmengine.model import caffe2_xavier_init
 from torch import nn
 
 from mmplugins.models.losses.dense_mask_loss import DenseMaskLoss
@@ -26,6 +28,14 @@ class DenseSetHead(MaskSetHead):
         focal = self.loss_mask if loss_mask is None else None
         settings = {} if focal is None else {'alpha': focal.alpha, 'gamma': focal.gamma}
         return DenseMaskLoss(**settings, loss_mask=loss_mask, loss_dice=loss_dice)
+
+    def init_weights(self) -> None:
+        """Initialises as mmdet does, and the levels of the pixel decoder that it leaves out."""
+        super().init_weights()
+        decoder = self.pixel_decoder
+        for module in (decoder.lateral_convs[-1], decoder.output_convs[-1], decoder.last_feat_conv):
+            if module is not None:  # an encoder stands in place of the deepest
+                caffe2_xavier_init(module.conv, bias=0)
 
 
 @MODELS.register_module()

@@ -63,7 +63,7 @@ def test_the_map_alone(results):
     loaded = load(results, split=False)
     assert np.array_equal(loaded['gt_seg_map'], segment_image(IDS))
     assert not {'gt_bboxes', 'gt_masks', 'gt_bboxes_labels', 'gt_ignore_flags'} & loaded.keys()
-    with pytest.raises(ValueError, match='has no seg_map_path: set data_prefix.seg'):
+    with pytest.raises(ValueError, match=r'has no seg_map_path: set data_prefix\.seg'):
         load(dict(results, seg_map_path=None), split=False)
 
 

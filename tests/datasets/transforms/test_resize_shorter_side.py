@@ -25,15 +25,11 @@ def picture(height, width, seed=0):
         (dict(scale=800, max_size=1333, cut=True), (480, 640), (1066, 800)),
         (dict(scale=800, max_size=1333), (480, 640), (1067, 800)),
         (dict(scale=800, max_size=1333, cut=True), (640, 480), (800, 1066)),
-        # 2 to 1: the limit gives the shorter side round(666.5) = 666, and 2 * 666 the longer; detectron2 800 / 1600 * 1333
+        # the limit: DETR's shorter side is round(666.5) = 666, and the longer one follows; detectron2's is 1333
         (dict(scale=800, max_size=1333, cut=True), (500, 1000), (1332, 666)),
         (dict(scale=800, max_size=1333), (500, 1000), (1333, 667)),
-        # round(1333 * 427 / 640) = 889 > 800: no limit; of 300x640 round(624.8) = 625, int(625 * 640 / 300) = 1333
-        (dict(scale=800, max_size=1333, cut=True), (300, 640), (1333, 625)),
-        # round(1333 * 375 / 1024) = 488, int(488 * 1024 / 375) = 1332; 512: round(650.9) = 651, int(651 * 2.048) = 1333
-        (dict(scale=800, max_size=1333, cut=True), (250, 512), (1333, 651)),
-        # the longer side may exceed the limit: round(1333 * 333 / 640) = 694, int(694 * 640 / 333) = 1333; 335: 698, 1333
-        (dict(scale=800, max_size=1333, cut=True), (331, 640), (1332, 689)),
+        (dict(scale=800, max_size=1333, cut=True), (300, 640), (1333, 625)),  # round(624.8), int(1333.3)
+        (dict(scale=800, max_size=1333, cut=True), (331, 640), (1332, 689)),  # round(689.4), int(1332.2)
         (dict(scale=400, cut=True), (100, 900), (3600, 400)),
         (dict(scale=512), (683, 1024), (768, 512)),
         (dict(scale=300, cut=True), (300, 300), (300, 300)),

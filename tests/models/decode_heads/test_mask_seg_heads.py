@@ -189,7 +189,7 @@ def test_training_steps(model, ignore_aware):
     image = torch.where(label == 0, 1.0, -1.0).expand(3, -1, -1) + 0.1 * torch.randn(3, 56, 96)
     optimizer = torch.optim.AdamW(segmentor.parameters(), 2e-3)
     history = []
-    for _ in range(18):
+    for _ in range(24):
         torch.manual_seed(0)
         samples = [sample((0, 3), height=56) for _ in range(2)]
         batch = segmentor.data_preprocessor(dict(inputs=[image, image], data_samples=samples), training=True)

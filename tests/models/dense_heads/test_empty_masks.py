@@ -1,8 +1,8 @@
 """Objects without a pixel, which a crop of panoptic data leaves: pairs like others, of loss values derived by hand.
 
-Every query's mask has one logit x everywhere, p = sigmoid(x), so that no choice of points matters. On N points or pixels
-an empty mask costs, cross entropy: -log(1 - p); focal: (1 - alpha) p^2 of that; dice: 1 - 1 / (N p + 1). A full one
-costs -log p; alpha (1 - p)^2 of that; 1 - (2 N p + 1) / (N p + N + 1).
+Every query's mask has one logit x everywhere, p = sigmoid(x), so that no choice of points matters. On N points or
+pixels an empty mask costs, cross entropy: -log(1 - p); focal: (1 - alpha) p^2 of that; dice: 1 - 1 / (N p + 1). A full
+one costs -log p; alpha (1 - p)^2 of that; 1 - (2 N p + 1) / (N p + N + 1).
 """
 
 import math
