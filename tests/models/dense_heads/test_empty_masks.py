@@ -43,11 +43,13 @@ def losses_of(model, logits, mask_logits, instances, **settings):
     """Losses of one image; ``logits`` (L, Q, C+1), ``mask_logits`` Q numbers; also the leaf (L, 1, Q, 8, 12)."""
     head = small_head(model, num_queries=len(mask_logits), num_points=POINTS, **settings)
     masks = torch.tensor(mask_logits).view(1, 1, -1, 1, 1).repeat(len(logits), 1, 1, 8, 12).requires_grad_()
-    options = dict(valid=[torch.ones(SIZE, dtype=torch.bool)]) if settings.get('ignore_aware') else {}
+    target, options = {'labels': instances.labels, 'masks': instances.masks}, {}
+    if settings.get('ignore_aware'):
+        target['valid'] = torch.ones(SIZE, dtype=torch.bool)
     if model == 'Mask2Former':  # inside: where a point's neighbours lie beyond the border, they count as logits of 0
         inside = 0.2 + 0.6 * torch.rand(len(logits), 1, POINTS, 2)
         options.update(match_coords=inside, loss_coords=list(inside.expand(-1, len(instances.labels), -1, -1)))
-    return head.loss_by_feat(logits.unsqueeze(1), masks, [instances], [{}], **options), masks
+    return head.loss_by_feat(logits.unsqueeze(1), masks, [target], [{}], **options), masks
 
 
 @pytest.mark.parametrize('model', ['Mask2Former', 'MaskFormer'])
