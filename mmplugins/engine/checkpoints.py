@@ -42,10 +42,12 @@ class Fit(NamedTuple):
         return self.total - len(self.missing) - len(self.reshaped)
 
 
-def tensors_of(checkpoint: Mapping) -> dict[str, Tensor]:
+def tensors_of(checkpoint: Mapping) -> OrderedDict[str, Tensor]:
     """Returns a checkpoint's weights by name, without the prefix that a data-parallel wrapper leaves."""
-    state = checkpoint.get('state_dict', checkpoint)
-    return {name.removeprefix('module.'): value for name, value in state.items()}
+    saved = checkpoint.get('state_dict', checkpoint)
+    state = OrderedDict((name.removeprefix('module.'), value) for name, value in saved.items())
+    state._metadata = getattr(saved, '_metadata', {})  # versions of modules, which rename what older ones wrote
+    return state
 
 
 def compare(model: nn.Module, state: Mapping[str, Tensor]) -> Fit:
@@ -100,7 +102,7 @@ def load_weights(model: nn.Module, path: str, what: str) -> None:
     """Loads a checkpoint into a model on the CPU; see ``check_fit`` for errors and what is logged."""
     state = tensors_of(CheckpointLoader.load_checkpoint(path, map_location='cpu'))
     check_fit(model, state, f'{what}: {path}')
-    load_state_dict(model, OrderedDict(state), strict=False, logger='silent')
+    load_state_dict(model, state, strict=False, logger='silent')
 
 
 class CheckpointFitHook(Hook):
@@ -121,7 +123,7 @@ class CheckpointFitHook(Hook):
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
         check_fit(model, tensors_of(checkpoint), f'{self.what}: {runner._load_from or "the latest"}', runner._resume)
-        if runner._resume and 'optimizer' in checkpoint:
+        if runner._resume and 'optimizer' in checkpoint and hasattr(runner.optim_wrapper, 'state_dict'):
             tell_settings_without_effect(runner.optim_wrapper.state_dict(), checkpoint['optimizer'])
 
 

@@ -46,6 +46,7 @@ def test_a_checkpoint_of_the_model_is_silent(log):
 def test_prefixes_and_bare_files():
     state = {'module.head.bias': torch.zeros(2)}
     assert list(tensors_of(dict(state_dict=state, meta={}))) == list(tensors_of(state)) == ['head.bias']
+    assert tensors_of(network().state_dict())._metadata['body.1'] == dict(version=2)
 
 
 def test_nothing_of_the_model():
