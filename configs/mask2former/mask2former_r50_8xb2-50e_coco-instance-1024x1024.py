@@ -1,4 +1,5 @@
-# Mask2Former as released for COCO instances: ResNet-50, 50 epochs of 8 GPUs x 2, large-scale jittering.
+# Mask2Former as released for COCO instances but for what README.md lists: ResNet-50, 50 epochs of 8 GPUs x 2,
+# large-scale jittering.
 _base_ = [
     '../_base_/models/mask2former_r50.py',
     '../_base_/datasets/coco-instance_1024x1024.py',

@@ -1,4 +1,5 @@
-# Mask2Former as released for Cityscapes: ResNet-50 with trained batch norms, 90,000 iterations of 8 GPUs x 2.
+# Mask2Former as released for Cityscapes but for what README.md lists: ResNet-50 with trained batch norms, 90,000
+# iterations of 8 GPUs x 2.
 _base_ = [
     '../_base_/models/mask2former_r50_seg.py',
     '../_base_/datasets/cityscapes_512x1024.py',

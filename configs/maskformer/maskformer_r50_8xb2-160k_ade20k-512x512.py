@@ -1,4 +1,4 @@
-# MaskFormer as released for ADE20K: ResNet-50, 160,000 iterations of 8 GPUs x 2.
+# MaskFormer as released for ADE20K but for what README.md lists: ResNet-50, 160,000 iterations of 8 GPUs x 2.
 _base_ = [
     '../_base_/models/maskformer_r50_seg.py',
     '../_base_/datasets/ade20k_512x512.py',

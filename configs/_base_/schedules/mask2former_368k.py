@@ -1,5 +1,6 @@
 # Mask2Former on COCO as released: AdamW, 368,750 iterations of 16 images (50 epochs), the rate drops to a tenth after
-# 89 % and 96 % of them, no decay of norms and queries, the backbone at a tenth of the rate, gradients clipped to 0.01.
+# 89 % and 96 % of them, norms and embeddings without decay, the backbone at a tenth of the rate, gradients clipped to
+# 0.01.
 max_iters = 368750
 val_interval = 5000
 optim_wrapper = dict(

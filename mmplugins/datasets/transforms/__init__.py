@@ -12,6 +12,7 @@ if problem := problem_with('mmcv'):
     MergeClips = placeholder('MergeClips', TRANSFORMS, 'mmcv', problem)
     PackClip = placeholder('PackClip', TRANSFORMS, 'mmcv', problem)
     RandomCropClip = placeholder('RandomCropClip', TRANSFORMS, 'mmcv', problem)
+    RasterizeInstances = placeholder('RasterizeInstances', TRANSFORMS, 'mmcv', problem)
     ResizeClip = placeholder('ResizeClip', TRANSFORMS, 'mmcv', problem)
     ResizeShorterSide = placeholder('ResizeShorterSide', TRANSFORMS, 'mmcv', problem)
     SampleClip = placeholder('SampleClip', TRANSFORMS, 'mmcv', problem)
@@ -26,6 +27,7 @@ else:
     from .merge_clips import MergeClips
     from .pack_clip import PackClip
     from .random_crop_clip import RandomCropClip
+    from .rasterize_instances import RasterizeInstances
     from .resize_clip import ResizeClip
     from .resize_shorter_side import ResizeShorterSide
     from .sample_clip import SampleClip
@@ -42,6 +44,7 @@ __all__ = [
     'MergeClips',
     'PackClip',
     'RandomCropClip',
+    'RasterizeInstances',
     'ResizeClip',
     'ResizeShorterSide',
     'SampleClip',
