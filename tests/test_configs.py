@@ -60,10 +60,13 @@ def transforms(node):
 
 @pytest.mark.parametrize('path', MASK_DETECTORS)
 def test_objects_that_a_crop_cuts_off_are_left_out(path):
-    """A crop leaves objects whose box reaches into it and whose mask does not; they would be learned as empty."""
+    """A crop leaves objects whose box reaches into it and whose mask does not; they would be learned as empty.
+
+    ``RasterizeInstances`` leaves them out by itself. The full-scale panoptic configs keep them, as the released code does.
+    """
     dataset = Config.fromfile(path).train_dataloader.dataset
     types = [step.get('type') for step in transforms(dataset.pipeline)]
-    if 'RandomCrop' in types:
+    if 'RandomCrop' in types and not {'mmplugins.RasterizeInstances', 'mmplugins.SplitPanopticMap'} & {*types}:
         (step,) = [step for step in dataset.pipeline if step.type == 'FilterAnnotations']
         assert step.by_mask
         assert types.index('FilterAnnotations') > types.index('RandomCrop')

@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmplugins.functional.masks.sampled_masks import sample_masks
+from mmplugins.functional.sets.pairs import pack_pairs
 from mmplugins.models.losses import DenseMaskLoss, PointSampledMaskLoss
+from mmplugins.models.losses.mask_loss import BaseMaskLoss
 
 from ._case import Run, case
 
@@ -104,6 +106,12 @@ def mask_points_grid_sample(masks: list[Tensor], points: Tensor) -> Run:
     return lambda: [torch.stack([sample(mask, p) for p in points[:, b]]) for b, mask in enumerate(masks)]
 
 
+def layer_losses(loss: BaseMaskLoss, logits: list[Tensor], masks: list[Tensor], matches: Matches) -> dict[str, Tensor]:
+    """Computes our losses as a set criterion does: checks, one upload of the pairs, losses."""
+    pairs = pack_pairs(matches, logits[0].shape[1], [len(mask) for mask in masks], logits[0].device)
+    return loss.layer_losses(loss.inputs(logits, masks), pairs, num_objects(masks))
+
+
 @case('point_mask_loss', "Mask2Former's mask losses of all decoder layers, on uncertain points", **SIZES)
 def point_mask_loss(device: torch.device, points: int, **size: int) -> dict:
     """Makes the inputs."""
@@ -114,7 +122,7 @@ def point_mask_loss(device: torch.device, points: int, **size: int) -> dict:
 def point_mask_loss_ours(logits: list[Tensor], masks: list[Tensor], matches: Matches, points: int) -> Run:
     """Builds ours."""
     loss = PointSampledMaskLoss(points)
-    return lambda: list(loss.layer_losses(logits, masks, matches, num_objects(masks)).values())
+    return lambda: list(layer_losses(loss, logits, masks, matches).values())
 
 
 @point_mask_loss.contender('mmdet', host='mmdet', differs='draws its own points')
@@ -149,7 +157,7 @@ def dense_mask_loss(device: torch.device, **size: int) -> dict:
 def dense_mask_loss_ours(logits: list[Tensor], masks: list[Tensor], matches: Matches) -> Run:
     """Builds ours."""
     loss = DenseMaskLoss()
-    return lambda: list(loss.layer_losses(logits, masks, matches, num_objects(masks)).values())
+    return lambda: list(layer_losses(loss, logits, masks, matches).values())
 
 
 @dense_mask_loss.contender('mmdet', host='mmdet')
