@@ -27,7 +27,7 @@ def laid_out(masks, kind, size):
             row, column = v - y + (size[0] - 1) // 2, u - x + (size[1] - 1) // 2
             if 0 <= row < size[0] and 0 <= column < size[1]:
                 place = (other, pixel) if kind == 0 else (pixel, other)
-                out[:, *place] = masks[:, row * size[1] + column, y, x]
+                out[(slice(None), *place)] = masks[:, row * size[1] + column, y, x]
     return out.view(count, len(pixels), height, width)
 
 
