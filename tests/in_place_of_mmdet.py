@@ -9,6 +9,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import mmplugins  # noqa: F401  isort: skip  first, so that mmdet finds operators where none are compiled
+
 import mmdet.models
 import mmdet.testing
 import mmdet.testing._utils

@@ -62,7 +62,8 @@ def transforms(node):
 def test_objects_that_a_crop_cuts_off_are_left_out(path):
     """A crop leaves objects whose box reaches into it and whose mask does not; they would be learned as empty.
 
-    ``RasterizeInstances`` leaves them out by itself. The full-scale panoptic configs keep them, as the released code does.
+    ``RasterizeInstances`` leaves them out by itself. The full-scale panoptic configs keep them,
+    as the released code does.
     """
     dataset = Config.fromfile(path).train_dataloader.dataset
     types = [step.get('type') for step in transforms(dataset.pipeline)]

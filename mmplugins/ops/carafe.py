@@ -130,8 +130,7 @@ def carafe_backward(
 
 def _cells(maps: Tensor, groups: int, scale: int) -> Tensor:
     """Views (N, G * X, S * h, S * w) as (N, G, X, h, S, w, S)."""
-    count, channels, height, width = maps.shape
-    return maps.view(count, groups, channels // groups, height // scale, scale, width // scale, scale)
+    return maps.unflatten(3, (-1, scale)).unflatten(2, (-1, scale)).unflatten(1, (groups, -1))
 
 
 def _windows(features: Tensor, kernel_size: int, groups: int) -> Iterator[tuple[int, Tensor]]:

@@ -194,7 +194,7 @@ def _forward(input: Tensor, weight: Tensor, offset: Tensor, mask: Tensor | None,
     output = full_precision(input).new_empty(input.shape[0], offset.shape[2] * offset.shape[3], weight.shape[0])
     kernel = _kernel(weight, conv)
     for block in _blocks(input, offset, mask, conv):
-        output[block.image, block.pixels] = torch.bmm(block.columns(conv), kernel).transpose(0, 1).flatten(1)
+        output[block.image, block.pixels] = _product(block.columns(conv), kernel).transpose(0, 1).flatten(1)
     return output.transpose(1, 2).unflatten(2, offset.shape[2:])
 
 
@@ -216,7 +216,7 @@ def _backward_samples(
     by_offset = kernel.new_empty(input.shape[0], groups, places, 2, pixels)
     by_factor = kernel.new_empty(input.shape[0], groups, places, pixels)
     for block in _blocks(input, offset, mask, conv):
-        grad = torch.bmm(_grouped(grad_output, block, conv), kernel)  # (E, n, K * C / E)
+        grad = _product(_grouped(grad_output, block, conv), kernel)  # (E, n, K * C / E)
         terms = block.found.pixel
         grad = grad.unflatten(2, (terms.shape[1], -1)).permute(1, 2, 0, 3).reshape(-1, block.table.shape[1])
         index = terms.flatten(0, 2)  # (n * K * G, 4)
@@ -242,6 +242,11 @@ def _weight_grad(
     for block in _blocks(input, offset, mask, conv):
         total.baddbmm_(block.columns(conv).transpose(1, 2), _grouped(grad_output, block, conv))
     return total.unflatten(1, (places, -1)).permute(0, 3, 2, 1).reshape(shape)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    # Into a tensor of its own: autocast, which would lower the precision, leaves such calls alone.
+    return torch.bmm(a, b, out=a.new_empty(a.shape[0], a.shape[1], b.shape[2]))
 
 
 def _kernel(weight: Tensor, conv: _Conv) -> Tensor:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import mmplugins.ops
+from mmplugins.hosts import HOSTS
 from mmplugins.ops import activate, compiled
 from mmplugins.ops.extension import OPERATORS, missing
 from mmplugins.with_ops import main
@@ -92,8 +93,7 @@ def test_the_sentence_names_both_ways_out():
         missing('nms_rotated')()
     assert str(raised.value) == (
         "mmcv's operator nms_rotated is not compiled here and mmplugins has no plain one: install mmcv with compiled "
-        f'operators for PyTorch {torch.__version__} (`pip install --no-build-isolation onedl-mmcv==2.3.6`), or use a '
-        'model without nms_rotated.'
+        f'operators for PyTorch {torch.__version__} (`{HOSTS["mmcv"].install}`), or use a model without nms_rotated.'
     )
 
 

@@ -119,6 +119,23 @@ def test_offsets_of_zero_are_a_plain_convolution(layer, memory_format):
     )
 
 
+def test_autocast_changes_nothing():
+    image, offset, mask, weight, bias = (each.float() for each in inputs(*SETTINGS[0]))
+
+    def function(*args):
+        with torch.autocast('cpu', torch.bfloat16):
+            output = modulated_deform_conv2d(*args, *SETTINGS[0])
+            torch.autograd.grad(output.sum(), args, retain_graph=True)  # the backward pass, under it too
+            return output
+
+    def plainly(*args):
+        return modulated_deform_conv2d(*args, *SETTINGS[0])
+
+    arguments = image, offset, mask, weight, bias
+    expected = outputs_and_gradients(plainly, *arguments)
+    torch.testing.assert_close(outputs_and_gradients(function, *arguments), expected, rtol=0, atol=0)
+
+
 @needs_compiled
 @pytest.mark.parametrize('settings', SETTINGS)
 @pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float32, 1e-6), (torch.float64, 1e-14)])

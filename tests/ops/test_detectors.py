@@ -35,13 +35,13 @@ BACKBONE = dict(base_channels=8, frozen_stages=-1, init_cfg=None, norm_eval=Fals
 CHANNELS = [32, 64, 128, 256]
 
 
-def shrink(settings):
+def shrink(settings, sizes):
     """Makes widths, classes and queries of a model's config small, wherever they are."""
     if isinstance(settings, dict):
-        return {key: value if key.endswith('_cfg') else shrink(value) for key, value in settings.items()}
+        return {key: value if key.endswith('_cfg') else shrink(value, sizes) for key, value in settings.items()}
     if isinstance(settings, list | tuple):
-        return [shrink(value) for value in settings]
-    return settings if isinstance(settings, bool) else SMALLER.get(settings, settings)
+        return [shrink(value, sizes) for value in settings]
+    return settings if isinstance(settings, bool) else sizes.get(settings, settings)
 
 
 def build(name):
@@ -49,18 +49,15 @@ def build(name):
     config = get_config(f'mmdet::{DETECTORS[name][0]}')
     model = config.model.to_dict()
     backbone, neck = model.pop('backbone'), model.pop('neck')
-    small = {key: value if key.endswith('_cfg') else shrink(value) for key, value in model.items()}
-    small['neck'] = shrink(neck) | dict(in_channels=CHANNELS[-len(neck['in_channels']) :])
+    # mmdet 3.3's DINO works with 256 channels alone.
+    sizes = {key: value for key, value in SMALLER.items() if name != 'dino' or key not in (128, 256)}
+    small = {key: value if key.endswith('_cfg') else shrink(value, sizes) for key, value in model.items()}
+    small['neck'] = shrink(neck, sizes) | dict(in_channels=CHANNELS[-len(neck['in_channels']) :])
     small['backbone'] = backbone | BACKBONE
     for part, layers in (('encoder', 1), ('decoder', 2)):
         if part in small:
             small[part]['num_layers'] = layers
-            small[part]['layer_cfg'] = shrink(model[part]['layer_cfg'])
-            for sub in ('self_attn_cfg', 'cross_attn_cfg', 'ffn_cfg'):
-                if sub in model[part]['layer_cfg']:
-                    small[part]['layer_cfg'][sub] = shrink(model[part]['layer_cfg'][sub])
-    if name == 'dino':
-        small['bbox_head']['embed_dims'] = 32
+            small[part]['layer_cfg']['ffn_cfg']['feedforward_channels'] = 64
     for settings in (small['test_cfg'], small['test_cfg'].get('rcnn', {})):
         settings.update(score_thr=0.0, max_per_img=20)  # so that an untrained one finds something
     torch.manual_seed(0)
