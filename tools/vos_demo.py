@@ -3,7 +3,8 @@
     python tools/vos_demo.py VIDEO --mask FIRST.png --config CONFIG --checkpoint CHECKPOINT --out tracked.mp4
     python tools/vos_demo.py FOLDER --mask FIRST.png --config CONFIG --checkpoint CHECKPOINT --out FOLDER
 
-VIDEO is a file that OpenCV reads, FOLDER holds frames in the order of their names. FIRST.png has a palette or is grey;
+VIDEO is a file that OpenCV reads, FOLDER holds frames in the order of their names, numbers compared as numbers, read
+as they are stored, whatever their EXIF orientation. FIRST.png has a palette or is grey;
 its pixels are object numbers. Frames are resized as the config's test pipeline does it (without one, to a shorter side
 of 480), read one at a time, and forgotten. To an --out that ends in .mp4, .avi or .mkv goes a video of the objects
 painted over the frames; any other is a folder: masks/*.png, palette images, and overlays/*.jpg. Released checkpoints
@@ -29,6 +30,7 @@ from mmengine.runner import load_checkpoint
 from rich.progress import track
 
 from mmplugins.datasets.transforms.clip_masks import read_object_mask
+from mmplugins.datasets.transforms.image_files import natural_key
 from mmplugins.engine.launch import CfgOptions, UsageError, check_checkpoint, load_config, type_name
 from mmplugins.models.segmentors.aot import AOT, track_video
 from mmplugins.visualization import paint_objects, write_index_image
@@ -56,7 +58,8 @@ class Frames:
         self.path = Path(source)
         self.fps, self.names = None, None
         if self.path.is_dir():
-            self._files = sorted(path for path in self.path.iterdir() if path.suffix.lower() in IMAGES)
+            files = (path for path in self.path.iterdir() if path.suffix.lower() in IMAGES)
+            self._files = sorted(files, key=lambda path: natural_key(path.name))
             if not self._files:
                 raise UsageError(f'folder {source} has no frames that end in {", ".join(IMAGES)}')
             self.names, self.count = [path.stem for path in self._files], len(self._files)
@@ -77,7 +80,7 @@ class Frames:
         """Iterates over the frames, uint8, (H, W, 3)."""
         if self.names is not None:
             for path in self._files:
-                frame = cv2.imread(str(path), cv2.IMREAD_COLOR)
+                frame = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
                 if frame is None:
                     raise UsageError(f'{path} is no image that OpenCV can read; replace it')
                 yield frame

@@ -7,25 +7,35 @@ binary (the released code trains on grey mask pixels as soft targets).
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
 from os import path as osp
 from typing import NamedTuple
 
-from mmengine import fileio, list_from_file
+from mmengine import fileio
 from mmseg.datasets import BaseSegDataset
-from PIL import Image
 
 from mmplugins.registry import DATASETS
+
+from .transforms.image_files import grey_values, list_of_names, opened, orientation
 
 SUFFIXES = ('.png', '.jpg', '.jpeg')
 MAX_LISTED = 20
 
 
 class FileFacts(NamedTuple):
-    """What opening a file told: size in pixels (width, height), largest grey value, or why it cannot be read."""
+    """What opening a file told.
+
+    Attributes:
+        size: Width and height in pixels.
+        largest: Of a mask, the largest grey value.
+        two_valued: Of a mask, whether there are no others but it and 0.
+        orientation: Of an image, its EXIF orientation, 1 upright.
+        error: Why it cannot be read.
+    """
 
     size: tuple[int, int] | None = None
     largest: int = 0
+    two_valued: bool = False
+    orientation: int = 1
     error: str | None = None
 
 
@@ -35,8 +45,9 @@ class BinaryMaskDataset(BaseSegDataset):
 
     It is mmseg's BaseSegDataset with three differences: several suffixes are accepted at once, in any case; subfolders
     are not searched; and files are checked at construction. One error names every image without a mask, mask without
-    an image, name that stands for two files, unreadable or truncated file and, for training, mask of another size than
-    its image. Several data sets make one through mmengine's ConcatDataset.
+    an image, name that stands for two files, unreadable or truncated file, mask that is all background beside others
+    because it holds 0 and 1, mask in an alpha channel, image with an EXIF orientation that the pipeline would apply
+    and, for training, mask of another size than its image. Several data sets make one through mmengine's ConcatDataset.
 
     A pipeline loads the masks with ``mmplugins.LoadBinaryMask``: 0 background, 1 foreground. Put 'dataset_name' into
     the ``meta_keys`` of ``PackSegInputs``, and ``mmplugins.SaliencyMetric`` reports each test set under its name.
@@ -49,11 +60,12 @@ class BinaryMaskDataset(BaseSegDataset):
         mask_threshold: Grey value, 0 to 255, above which a mask's pixel is foreground.
         dataset_name: Name of the data set in a report of several.
         check_files: Read every file once at construction; False trusts them, the names are matched all the same.
-        **kwargs: What BaseSegDataset takes. ``ann_file`` lists the names to use, one a line, without suffix.
+        **kwargs: What BaseSegDataset takes. ``ann_file`` lists the names to use, one a line, with or without suffix.
 
     Raises:
         FileNotFoundError: A folder does not exist.
-        ValueError: A folder holds no images, files are at fault, or no mask of the set exceeds the threshold.
+        ValueError: A folder holds no images, files are at fault, no mask of the set exceeds the threshold, or
+            ``reduce_zero_label`` is set: 0 is the background.
     """
 
     METAINFO = dict(classes=('background', 'foreground'), palette=[[0, 0, 0], [255, 255, 255]])
@@ -71,6 +83,11 @@ class BinaryMaskDataset(BaseSegDataset):
         self.mask_threshold = mask_threshold
         self.dataset_name = dataset_name
         self.check_files = check_files
+        if kwargs.get('reduce_zero_label'):
+            raise ValueError(
+                f'{type(self).__name__} has the labels 0, background, and 1, foreground, none of which can be left '
+                'out; leave reduce_zero_label False'
+            )
         super().__init__(
             data_prefix=dict(img_path='Imgs', seg_map_path='GT') if data_prefix is None else data_prefix,
             img_suffix=img_suffix,
@@ -98,8 +115,8 @@ class BinaryMaskDataset(BaseSegDataset):
         masks = self._files('seg_map_path', self.seg_map_suffix) if with_masks else {}
         names = sorted(images)
         if self.ann_file:
-            lines = list_from_file(self.ann_file, backend_args=self.backend_args)
-            names = [line.strip() for line in lines if line.strip()]
+            lines = list_of_names(fileio.get_text(self.ann_file, backend_args=self.backend_args))
+            names = [line if line in images else self._without_suffix(line) for line in lines]
             if not names:
                 raise ValueError(f'ann_file {self.ann_file} lists no names; give one a line, without suffix')
 
@@ -145,7 +162,10 @@ class BinaryMaskDataset(BaseSegDataset):
                 continue
             problems += [f'{name}: no {kind} in the folder' for name in names if name not in files]
             problems += [
-                f'{name}: two {kind} files, {sorted(files[name])}' for name in names if len(files.get(name, ())) > 1
+                f'{name}: two {kind} files, {sorted(files[name])}; name the suffix to take, such as '
+                f'{"img_suffix" if kind == "image" else "seg_map_suffix"}={osp.splitext(files[name][0])[1]!r}'
+                for name in names
+                if len(files.get(name, ())) > 1
             ]
         if masks is not None and not self.ann_file:
             problems += [f'{masks[name][0]}: no image of this name' for name in sorted(masks) if name not in images]
@@ -164,7 +184,22 @@ class BinaryMaskDataset(BaseSegDataset):
                 for image, mask in zip(images, masks, strict=True)
                 if facts[image].size and facts[mask].size and facts[image].size != facts[mask].size
             ]
+        if any(map(_applies_orientation, self.pipeline.transforms)):
+            problems += [
+                f'{path}: its EXIF orientation, {facts[path].orientation}, turns the image when it is loaded, and not '
+                "its mask; set color_type='color_ignore_orientation' of LoadImageFromFile for masks that were drawn on "
+                'the stored pixels, or turn the image in its file'
+                for path in (images if masks else ())
+                if facts[path].orientation != 1
+            ]
         largest = max((facts[path].largest for path in masks), default=0)
+        if self.mask_threshold is not None and largest > self.mask_threshold:
+            problems += [
+                f'{path}: all background, its values are 0 and {facts[path].largest}, mask_threshold is '
+                f'{self.mask_threshold}, and other masks go up to {largest}; save it as 0 and 255'
+                for path in masks
+                if facts[path].two_valued and 0 < facts[path].largest <= self.mask_threshold
+            ]
         if self.mask_threshold is not None and 0 < largest <= self.mask_threshold:  # None: object numbers, a subclass's
             problems.append(
                 f'no mask has a foreground: the largest grey value of all is {largest}, mask_threshold is '
@@ -174,13 +209,23 @@ class BinaryMaskDataset(BaseSegDataset):
 
     def _file_facts(self, path: str, coarse: bool) -> FileFacts:
         try:
-            with Image.open(BytesIO(fileio.get(path, backend_args=self.backend_args))) as image:
+            with opened(path, self.backend_args) as image:
                 size = image.size
                 if coarse:  # a JPEG at an eighth of its size: all its bytes are read, few pixels are computed
+                    tag = orientation(image)
                     image.draft('L', (1, 1))
-                return FileFacts(size, largest=image.convert('L').getextrema()[1])
+                    image.load()
+                    return FileFacts(size, orientation=tag)
+                grey = grey_values(image, self.mask_threshold or 0, path)
+                largest = int(grey.max(initial=0))
+                return FileFacts(size, largest, two_valued=bool(((grey == 0) | (grey == largest)).all()))
         except Exception as error:  # Pillow raises errors of many kinds on damaged files
             return FileFacts(error=f'{type(error).__name__}: {error}')
+
+    def _without_suffix(self, name: str) -> str:
+        suffixes = (self.img_suffix,) if isinstance(self.img_suffix, str) else self.img_suffix
+        suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix.lower())), '')
+        return name[: len(name) - len(suffix)]
 
     def _report(self, problems: list[str]) -> str:
         listed = '\n  '.join(problems[:MAX_LISTED])
@@ -189,3 +234,8 @@ class BinaryMaskDataset(BaseSegDataset):
             f'{len(problems)} problem(s) with the files of {self.data_prefix}:\n  {listed}{more}\n'
             'Mend or remove the files, or list the names to use in ann_file.'
         )
+
+
+def _applies_orientation(transform: object) -> bool:
+    """Whether a transform loads images and turns them by their EXIF orientation, as mmcv's does by default."""
+    return not getattr(transform, 'color_type', 'ignore_orientation').endswith('ignore_orientation')

@@ -17,6 +17,8 @@ from mmengine.dataset import BaseDataset
 from mmplugins.registry import DATASETS
 
 from .clip_source import ClipSource
+from .transforms.clip_masks import objects_of, read_object_mask
+from .transforms.image_files import list_of_names, natural_key
 
 MAX_LISTED = 20
 
@@ -44,9 +46,11 @@ class VOSDataset(ClipSource, BaseDataset):
     Below ``data_root``, DAVIS has ``ann_file='ImageSets/2017/train.txt'``, a video's name a line (lines of paths, as
     DAVIS 2016 has them, do too), and ``data_prefix=dict(img_path='JPEGImages/480p', seg_map_path='Annotations/480p')``.
     YouTube-VOS has ``ann_file='train/meta.json'``, which lists each object's frames, and ``data_prefix=dict(
-    img_path='train/JPEGImages', seg_map_path='train/Annotations')``. There may be more frames in the folders than in
-    the JSON, as in YouTube-VOS's ``valid_all_frames``: a test takes all between the first and the last of the JSON,
-    training those of the JSON. Masks are palette or grey images: 0 background, 1, 2, ... objects, 255 not valid.
+    img_path='train/JPEGImages', seg_map_path='train/Annotations')``. Frames are in the order of their names, numbers
+    compared as numbers, and read as they are stored, whatever their EXIF orientation. There may be more
+    in the folders than in the JSON, as in YouTube-VOS's ``valid_all_frames``: a test takes all between the first and
+    the last of the JSON, training those of the JSON. Masks are palette or grey images: 0 background, 1, 2, ... objects,
+    255 not valid.
 
     For training, an entry is a video: ``video_name``, ``img_path`` and ``seg_map_path``, lists of all annotated frames
     and their masks; ``SampleClip`` draws a clip from it.
@@ -68,9 +72,10 @@ class VOSDataset(ClipSource, BaseDataset):
 
     Raises:
         FileNotFoundError: There is no ``ann_file``.
-        ValueError: It lists no videos; or files are at fault: a video without a folder or frames, a first frame without
-            a mask, for training any frame without a mask or a mask without a frame, or a video with fewer than two
-            annotated frames.
+        ValueError: It lists no videos, or is JSON of another layout; or files are at fault: a video without a folder or
+            frames, two files of one frame, a first frame without a mask, in tests a first mask without an object, for
+            training any frame without a mask or a mask without a frame, or a video with fewer than two annotated
+            frames.
     """
 
     def __init__(
@@ -134,14 +139,9 @@ class VOSDataset(ClipSource, BaseDataset):
         """Reads the list: names of the frames of each object, by object and video; empty for DAVIS."""
         text = fileio.get_text(self.ann_file)
         if self.ann_file.endswith('.json'):
-            videos = json.loads(text)['videos']
-            return {
-                name: {number: entry['frames'] for number, entry in video['objects'].items() if entry['frames']}
-                for name, video in videos.items()
-            }
-        lines = [line.split()[0] for line in text.splitlines() if line.strip()]
+            return listed_in_json(json.loads(text.lstrip('\ufeff')), self.ann_file)
         # DAVIS 2016 has lines of '/JPEGImages/480p/bear/00000.jpg /Annotations/480p/bear/00000.png'
-        return {line.split('/')[-2] if '/' in line else line: {} for line in lines}
+        return {line.split(' /')[0].split('/')[-2] if '/' in line else line: {} for line in list_of_names(text)}
 
     def _long_enough(self, appearances: dict[str, list[str]]) -> dict[str, list[str]]:
         """Leaves out the objects of a video, with their frames, of which training sees too few."""
@@ -152,15 +152,17 @@ class VOSDataset(ClipSource, BaseDataset):
         frames = self._files('img_path', name, self.img_suffix)
         masks = self._files('seg_map_path', name, ('.png',))
         new_objects: dict[str, list[int]] = {}
-        listed = sorted({frame for seen in appearances.values() for frame in seen})
+        listed = sorted({frame for seen in appearances.values() for frame in seen}, key=natural_key)
         if listed and self.test_mode:
+            first, last = natural_key(listed[0]), natural_key(listed[-1])
             frames, masks = (
-                {frame: path for frame, path in files.items() if listed[0] <= frame <= listed[-1]}
+                {frame: path for frame, path in files.items() if first <= natural_key(frame) <= last}
                 for files in (frames, masks)
             )
             for number, seen in appearances.items():
-                if min(seen) != listed[0]:
-                    new_objects.setdefault(min(seen), []).append(int(number))
+                begin = min(seen, key=natural_key)
+                if begin != listed[0]:
+                    new_objects.setdefault(begin, []).append(int(number))
         elif listed:
             frames = {frame: frames[frame] for frame in listed if frame in frames}
             masks = {frame: masks[frame] for frame in listed if frame in masks}
@@ -171,8 +173,19 @@ class VOSDataset(ClipSource, BaseDataset):
         folder = osp.join(self.data_prefix[prefix], name)
         if not fileio.isdir(folder):
             return {}
-        files = sorted(fileio.list_dir_or_file(folder, list_dir=False))
-        return {osp.splitext(file)[0]: osp.join(folder, file) for file in files if file.lower().endswith(suffixes)}
+        files = sorted(fileio.list_dir_or_file(folder, list_dir=False), key=natural_key)
+        found: dict[str, str] = {}
+        for file in files:
+            if not file.lower().endswith(suffixes):
+                continue
+            frame = osp.splitext(file)[0]
+            if frame in found:
+                raise ValueError(
+                    f'{folder}: {osp.basename(found[frame])} and {file} are two files of one frame; remove one kind, '
+                    f'or name the suffix of the frames, such as img_suffix={osp.splitext(file)[1]!r}'
+                )
+            found[frame] = osp.join(folder, file)
+        return found
 
     def _problems(self, video: Video, appearances: dict[str, list[str]]) -> list[str]:
         """Says what is wrong with a video."""
@@ -193,6 +206,8 @@ class VOSDataset(ClipSource, BaseDataset):
                 f'{name}: the first frame {frames[first]} has no mask {osp.join(mask_folder, first)}.png; the masks of '
                 'the first frame are what is tracked, so add it, or take the video out of the list'
             )
+        elif self.test_mode:
+            problems += self._first_mask(name, masks[first])
         without = [frame for frame in frames if frame not in masks and frame != first]
         if without and not self.test_mode:
             problems.append(f'{name}: {len(without)} frame(s) without a mask, such as {frames[without[0]]}')
@@ -202,6 +217,20 @@ class VOSDataset(ClipSource, BaseDataset):
             if frame in frames and frame not in masks
         ]
         return problems
+
+    def _first_mask(self, name: str, path: str) -> list[str]:
+        """Says what is wrong with the mask of a video's first frame, which tells what is tracked."""
+        try:
+            mask = read_object_mask(path, 0 if self.single_object else None)
+        except (ValueError, OSError) as error:
+            return [f'{name}: {error}']
+        if objects_of(mask):
+            return []
+        hint = '; for masks of 0 and 255 set single_object=True' if mask.any() else ''
+        return [
+            f'{name}: the first mask {path} shows no object, so there is nothing to track{hint}; begin the video at '
+            'the first frame that shows one'
+        ]
 
     def _entry(self, video: Video, names: list[str]) -> dict:
         return dict(
@@ -226,3 +255,37 @@ class VOSDataset(ClipSource, BaseDataset):
             f'{len(problems)} problem(s) with the videos of {self.ann_file}:\n  {listed}{more}\n'
             'Mend the files or the list, and check data_prefix'
         )
+
+
+def listed_in_json(content: object, path: str) -> dict[str, dict[str, list[str]]]:
+    """Reads what YouTube-VOS's ``meta.json`` lists: names of the frames of each object, by object and video.
+
+    Raises:
+        ValueError: The file has another layout; it says which.
+    """
+    wanted = (
+        '{"videos": {NAME: {"objects": {"1": {"frames": ["00000", ...]}, ...}}}}, where "1" is the number of the '
+        'object in the masks and "00000" the name of a frame without suffix'
+    )
+    videos = content.get('videos') if isinstance(content, dict) else None
+    if not isinstance(videos, dict):
+        found = f'a list of {len(content)}' if isinstance(content, list) else f'keys {list(content)[:5]}'
+        if isinstance(videos, list):
+            found = "'videos' as a list, as YouTube-VIS has it"
+        raise ValueError(f'{path} must be {wanted}; got {found}. Convert it, or give a .txt with a name a line')
+    listed = {}
+    for name, video in videos.items():
+        objects = video.get('objects') if isinstance(video, dict) else None
+        if not isinstance(objects, dict):
+            keys = list(video)[:5] if isinstance(video, dict) else video
+            raise ValueError(f'{path} must be {wanted}; video {name} has no objects, got {keys}')
+        listed[name] = {}
+        for number, entry in objects.items():
+            frames = entry.get('frames') if isinstance(entry, dict) else None
+            if not number.isdigit() or not isinstance(frames, list) or not all(isinstance(x, str) for x in frames):
+                keys = list(entry)[:5] if isinstance(entry, dict) else entry
+                shown = frames[:3] if isinstance(frames, list) else f'keys {keys}'
+                raise ValueError(f'{path} must be {wanted}; video {name} has an object {number!r} with frames {shown}')
+            if frames:
+                listed[name][number] = frames
+    return listed

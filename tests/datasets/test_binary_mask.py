@@ -148,7 +148,81 @@ def test_masks_of_labels_are_not_taken_for_empty_ones(root):
         build(root)
     assert len(build(root, mask_threshold=0)) == 2
     write_mask(root / 'GT' / 'b.png', value=128)
+    with pytest.raises(ValueError, match=r'GT/a.png: all background, its values are 0 and 1, .* go up to 128; save it'):
+        build(root)
+    write_mask(root / 'GT' / 'a.png', value=0)
     assert len(build(root)) == 2
+
+
+@pytest.mark.parametrize('tag', [3, 6])
+def test_an_orientation_that_would_turn_the_image_alone_is_named(root, tag):
+    exif = Image.Exif()
+    exif[274] = tag
+    Image.new('RGB', (WIDTH, HEIGHT)).save(root / 'Imgs' / 'a.jpg', exif=exif)
+    load, mask = dict(type='LoadImageFromFile'), dict(type='mmplugins.LoadBinaryMask')
+    with pytest.raises(ValueError, match=f"a.jpg: its EXIF orientation, {tag}, turns .*='color_ignore_orientation'"):
+        build(root, pipeline=[load, mask])
+    item = build(root, pipeline=[dict(load, color_type='color_ignore_orientation'), mask])[0]
+    assert item['img'].shape[:2] == item['gt_seg_map'].shape == (HEIGHT, WIDTH)
+
+
+def test_a_mask_in_the_alpha_channel_is_named(root):
+    mask = Image.open(root / 'GT' / 'a.png')
+    for mode, colour in (('LA', 0), ('RGBA', (255, 255, 255))):
+        image = Image.new(mode[:-1], mask.size, colour)
+        image.putalpha(mask)
+        image.save(root / 'GT' / 'a.png')
+        with pytest.raises(ValueError, match=r'a.png lies in the alpha channel.*; save it as a grey image, 0 and 255'):
+            build(root)
+    opaque = mask.convert('RGB')
+    opaque.putalpha(255)
+    opaque.save(root / 'GT' / 'a.png')
+    assert build(root, pipeline=[dict(type='mmplugins.LoadBinaryMask')])[0]['gt_seg_map'].sum() == HEIGHT * WIDTH // 2
+
+
+def test_palettes_whose_colours_do_not_tell_are_read_by_number(root):
+    """A black entry 1, and DAVIS's dark red; a palette of white and black, in this order, is read by its colours."""
+    mask = (np.asarray(Image.open(root / 'GT' / 'a.png')) > 0).astype(np.uint8)
+    for palette, numbers in (
+        ([0, 0, 0, 0, 0, 0], mask),
+        ([0, 0, 0, 128, 0, 0], mask),
+        ([255, 255, 255, 0, 0, 0], 1 - mask),
+    ):
+        image = Image.fromarray(numbers, mode='P')
+        image.putpalette(palette)
+        image.save(root / 'GT' / 'a.png')
+        assert np.array_equal(build(root, pipeline=[dict(type='mmplugins.LoadBinaryMask')])[0]['gt_seg_map'], mask)
+
+
+def test_sixteen_bit_masks(root):
+    mask = np.asarray(Image.open(root / 'GT' / 'a.png')).astype(np.uint16) * 257
+    Image.fromarray(mask).save(root / 'GT' / 'a.png')
+    assert np.array_equal(build(root, pipeline=[dict(type='mmplugins.LoadBinaryMask')])[0]['gt_seg_map'], mask > 0)
+
+
+def test_no_label_can_be_left_out(root):
+    with pytest.raises(ValueError, match='labels 0, background, and 1, foreground, none of which can be left out'):
+        build(root, reduce_zero_label=True)
+
+
+def test_lists_with_suffixes_blanks_and_a_byte_order_mark(root):
+    write_image(root / 'Imgs' / 'car 1.jpg')
+    write_mask(root / 'GT' / 'car 1.png')
+    (root / 'list.txt').write_text('\ufeffb.jpg\ncar 1\n\n', encoding='utf-8')
+    assert names(build(root, ann_file='list.txt')) == ['b.jpg', 'car 1.jpg']
+
+
+def test_two_files_of_a_name_can_be_told_apart_by_suffix(root):
+    write_image(root / 'Imgs' / 'a.png')
+    with pytest.raises(ValueError, match=r"a: two image files, .*; name the suffix to take, such as img_suffix='\."):
+        build(root)
+    assert names(build(root, img_suffix='.jpg')) == ['a.jpg', 'b.jpg']
+
+
+def test_an_image_above_pillows_limit_says_how_to_read_it(root, monkeypatch):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 20)
+    with pytest.raises(ValueError, match=r'more pixels than Pillow reads, twice PIL.Image.MAX_IMAGE_PIXELS = 20'):
+        build(root)
 
 
 def test_images_without_objects_are_data(root):

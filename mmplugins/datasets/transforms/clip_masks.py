@@ -2,11 +2,10 @@
 
 import random
 from collections.abc import Sequence
-from io import BytesIO
 
 import numpy as np
-from mmengine import fileio
-from PIL import Image
+
+from .image_files import check_object_numbers, grey_values, opened
 
 IGNORED = 255
 
@@ -24,30 +23,32 @@ def read_object_mask(path: str, threshold: int | None = None, backend_args: dict
         uint8, shape (H, W).
 
     Raises:
-        ValueError: The image has colours, but no palette, and there is no threshold.
+        ValueError: There is no threshold, and the image has colours, but no palette, or shows one object with smooth
+            edges; or the mask lies in the alpha channel.
     """
-    with Image.open(BytesIO(fileio.get(path, backend_args=backend_args))) as image:
-        if image.mode not in ('P', 'L', '1'):
-            if threshold is None:
-                raise ValueError(
-                    f'mask {path} is an image of mode {image.mode}, so its pixels are no object numbers; save it with '
-                    'a palette, or take all that is not black for one object with single_object=True'
-                )
-            image = image.convert('L')
-        elif threshold:
-            image = image.convert('L')
-        mask = np.asarray(image)
-    if threshold is not None:
-        mask = mask > threshold
-    return mask.astype(np.uint8)
+    with opened(path, backend_args) as image:
+        numbered = image.mode in ('P', 'L', '1')
+        if threshold or (threshold is not None and not numbered):
+            return (grey_values(image, threshold, path) > threshold).astype(np.uint8)
+        if not numbered:
+            raise ValueError(
+                f'mask {path} is an image of mode {image.mode}, so its pixels are no object numbers; save it with '
+                'a palette, or take all that is not black for one object with single_object=True'
+            )
+        mask = np.asarray(image).astype(np.uint8)
+        if threshold is None and image.mode == 'L':
+            check_object_numbers(mask, path)
+    return mask if threshold is None else (mask > threshold).astype(np.uint8)
 
 
 def check_mask_size(mask: np.ndarray, size: tuple[int, int], video: str, mask_path: str, frame_path: str) -> None:
     """Raises ValueError if a mask (H, W) has not the size of its frame, which is (height, width)."""
     if mask.shape != size:
+        turned = mask.shape == size[::-1]
         raise ValueError(
             f'video {video}: the mask {mask_path} is {mask.shape}, its frame {frame_path} is {size} (height, width); '
-            'give the masks at the size of the frames'
+            + ('frames are read as they are stored, whatever their EXIF orientation: turn them' if turned else 'give')
+            + (' in the files, or the masks' if turned else ' the masks at the size of the frames')
         )
 
 

@@ -4,22 +4,21 @@ mmseg's LoadAnnotations takes grey values for labels: a 0/255 mask becomes backg
 and a JPEG mask any label at all.
 """
 
-from io import BytesIO
-
 import numpy as np
 from mmcv.transforms import BaseTransform
-from mmengine import fileio
-from PIL import Image
 
 from mmplugins.registry import TRANSFORMS
+
+from .image_files import grey_values, opened
 
 
 @TRANSFORMS.register_module()
 class LoadBinaryMask(BaseTransform):
     """Loads a mask and thresholds it: 1 (foreground) where its grey value is above the threshold, else 0.
 
-    Colour and palette masks are turned into grey first. An orientation tag of the file is not applied; load the image
-    with ``color_type='color_ignore_orientation'`` to go with it. Without ``seg_map_path`` in the results there is no
+    Colours are turned into grey first; those of a palette that do not tell two parts apart are taken by number, 0 for
+    background. An orientation tag of the file is not applied; load the image with
+    ``color_type='color_ignore_orientation'`` to go with it. Without ``seg_map_path`` in the results there is no
     mask to load and nothing happens, so that a test pipeline serves mmseg's inferencer too.
 
     In a test pipeline it belongs after Resize: the metric compares at the mask's own size.
@@ -40,7 +39,7 @@ class LoadBinaryMask(BaseTransform):
         grey: Whether the grey values stay as they are, for ``SoftMask`` at the pipeline's end; no threshold then.
 
     Raises:
-        ValueError: A threshold for grey values.
+        ValueError: A threshold for grey values; or a mask that lies in the alpha channel, or is too large for Pillow.
     """
 
     def __init__(self, threshold: int | None = None, backend_args: dict | None = None, grey: bool = False) -> None:
@@ -56,8 +55,8 @@ class LoadBinaryMask(BaseTransform):
         if path is None:
             return results
         threshold = results.get('mask_threshold', 127) if self.threshold is None else self.threshold
-        with Image.open(BytesIO(fileio.get(path, backend_args=self.backend_args))) as image:
-            mask = np.array(image.convert('L'))
+        with opened(path, self.backend_args) as image:
+            mask = grey_values(image, threshold, path)
         results['gt_seg_map'] = mask if self.grey else (mask > threshold).astype(np.uint8)
         results.setdefault('seg_fields', []).append('gt_seg_map')
         return results

@@ -13,6 +13,8 @@ from mmplugins.registry import TRANSFORMS
 
 from .clip_masks import check_mask_size, read_object_mask
 
+FLAG = 'color_ignore_orientation'  # pixels as they are stored, as those of masks are
+
 
 @TRANSFORMS.register_module()
 class LoadClip(BaseTransform):
@@ -26,7 +28,7 @@ class LoadClip(BaseTransform):
 
     Added Keys:
 
-    - img (list of np.uint8 or np.float32, shape (H, W, 3), BGR, 0 to 255)
+    - img (list of np.uint8 or np.float32, shape (H, W, 3), BGR, 0 to 255), not turned by an EXIF orientation
     - ori_shape, (H, W)
     - img_shape, (H, W)
 
@@ -47,7 +49,7 @@ class LoadClip(BaseTransform):
         paths, video = results['img_path'], results['video_name']
         frames = []
         for path in paths:
-            frame = mmcv.imfrombytes(fileio.get(path, backend_args=self.backend_args), flag='color')
+            frame = mmcv.imfrombytes(fileio.get(path, backend_args=self.backend_args), flag=FLAG)
             if frame is None:
                 raise ValueError(f'video {video}: {path} is no image that can be read; replace it')
             frames.append(frame.astype(np.float32) if self.to_float32 else frame)

@@ -7,6 +7,7 @@ Deliberate differences: frames are measured as they come, and only the numbers a
 measured from the frame after the one with its mask; frames without annotation are not measured.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,6 +84,7 @@ class VOSMetric(BaseMetric):
         self._video: str | None = None
         self._frame = -1
         self._objects: set[int] = set()  # of the current video, given so far
+        self._others: set[int] = set()  # annotated, but not given
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Measures and writes frames.
@@ -151,7 +153,7 @@ class VOSMetric(BaseMetric):
             raise ValueError(f'VOSMetric needs {", ".join(META)} in the metainfo, {", ".join(missing)} is missing')
         video, frame = sample['video_name'], int(sample['frame_id'])
         if video != self._video or frame == 0:
-            self._video, self._frame, self._objects = video, -1, set()
+            self._video, self._frame, self._objects, self._others = video, -1, set(), set()
         if frame != self._frame + 1:
             before = 'none' if self._frame < 0 else self._frame
             raise ValueError(
@@ -159,6 +161,17 @@ class VOSMetric(BaseMetric):
                 'feed the frames of a video in order, each once, to one process'
             )
         self._frame = frame
+
+    def _name_others(self, annotated: np.ndarray, known: set[int]) -> None:
+        """Logs, once each, objects of the annotation that no mask has given, so that they are not measured."""
+        for number in sorted(set(np.unique(annotated).tolist()) - {0, VOID} - known - self._others):
+            self._others.add(number)
+            print_log(
+                f'video {self._video!r}: object {number} appears at frame {self._frame} and is neither given nor '
+                "measured, as DAVIS has it; a meta.json as ann_file, which lists the objects' frames, gives it there",
+                logger='current',
+                level=logging.WARNING,
+            )
 
     def _measure(self, sample: Mapping[str, Any], prediction: np.ndarray) -> dict[int, tuple[float, float]] | None:
         where = f'video {self._video!r}, frame {self._frame}'
@@ -178,6 +191,7 @@ class VOSMetric(BaseMetric):
             )
         scores = None
         if annotated is not None:
+            self._name_others(annotated, known)
             if annotated.shape != prediction.shape:
                 raise ValueError(
                     f'{where}: gt_sem_seg {annotated.shape} must be of the size of the frame, {prediction.shape}; load '
