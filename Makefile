@@ -28,7 +28,7 @@ help:
 	@echo 'make demo            make small data, train PSPNet with OHEM on it, evaluate, draw'
 	@echo 'make test            ruff and every test; no compiler'
 	@echo 'make test-compiled   the plain operators beside those of compiled mmcv (environment: .venv-compiled; the first'
-	@echo '                     time compiles mmcv, about 20 minutes on two cores)'
+	@echo '                     time compiles mmcv, about 25 minutes on two cores)'
 	@echo 'make lint            ruff alone'
 	@echo 'make bench           speed and memory against the toolboxes'
 	@echo 'make bench-compiled  the same beside the compiled operators of mmcv (environment: .venv-compiled)'
@@ -62,7 +62,7 @@ check-python:
 	@echo '== environment .venv-compiled'
 	'$(PYTHON)' -m venv .venv-compiled
 	$(COMPILED) $(PIP_INSTALL) -r requirements/build.txt
-	@echo '== compiling mmcv takes about 20 minutes on two cores, unless pip still has the wheel'
+	@echo '== compiling mmcv takes about 25 minutes on two cores, unless pip still has the wheel'
 	MAX_JOBS=$(MAX_JOBS) $(COMPILED) $(PIP_INSTALL) --no-build-isolation $(REQUIREMENTS:%=-r %) \
 	  -r requirements/compiled.txt
 	$(COMPILED) $(PIP_INSTALL) --no-deps --force-reinstall $(OPENCV)

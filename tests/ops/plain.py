@@ -3,7 +3,7 @@
 import sys
 from types import SimpleNamespace
 
-import mmcv.ops
+import mmcv.ops  # noqa: F401  all its modules
 import pytest
 import torch
 from torch import Tensor
@@ -25,11 +25,6 @@ def use_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(MODULES) > 20
     for module in MODULES:
         monkeypatch.setattr(module, 'ext_module', PLAIN)
-
-
-@pytest.fixture
-def plain(monkeypatch):
-    use_plain(monkeypatch)
 
 
 def outputs_and_gradients(function, *args) -> list[Tensor]:
@@ -75,6 +70,3 @@ def random_boxes(count: int, size: float, seed: int = 0, largest: float = 0.5) -
     centre = torch.rand(count, 2, generator=generator) * size
     half = torch.rand(count, 2, generator=generator) * size * largest / 2 + 1
     return torch.cat([centre - half, centre + half], 1)
-
-
-__all__ = ['mmcv', 'plain']

@@ -8,11 +8,10 @@ import torch.nn.functional as F
 from mmcv.ops import DeformConv2dPack, ModulatedDeformConv2dPack, deform_conv2d, modulated_deform_conv2d
 
 from mmplugins.ops import deform_conv as plain_deform_conv
-from tests.ops.plain import (  # noqa: F401
+from tests.ops.plain import (
     assert_same_as_compiled,
     needs_compiled,
     outputs_and_gradients,
-    plain,
     random,
 )
 

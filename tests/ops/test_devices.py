@@ -9,7 +9,6 @@ from mmcv.ops import carafe, deform_conv2d, modulated_deform_conv2d, sigmoid_foc
 from mmcv.ops.psa_mask import psa_mask
 
 from mmplugins.ops.ms_deform_attn import multi_scale_deformable_attn
-from tests.ops.plain import plain  # noqa: F401
 
 META = torch.device('meta')
 

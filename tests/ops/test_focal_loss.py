@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from mmcv.ops import sigmoid_focal_loss, softmax_focal_loss
 
-from tests.ops.plain import plain, random  # noqa: F401
+from tests.ops.plain import random
 
 pytestmark = pytest.mark.usefixtures('plain')
 TARGET = torch.tensor([0, 2, 1, 3, 0])  # 3 belongs to none of three classes

@@ -10,7 +10,7 @@ from mmcv.ops.multi_scale_deform_attn import (
 
 from mmplugins.ops import rows
 from mmplugins.ops.ms_deform_attn import multi_scale_deformable_attn
-from tests.ops.plain import plain, random  # noqa: F401
+from tests.ops.plain import random
 
 SHAPES = torch.tensor([[5, 7], [3, 4], [1, 1]])
 
@@ -55,7 +55,7 @@ def test_gradcheck():
     assert torch.autograd.gradcheck(ours, (value, locations, weights))
 
 
-def test_through_the_function_that_mmcv_runs_on_cuda(plain):  # noqa: F811
+def test_through_the_function_that_mmcv_runs_on_cuda(plain):
     starts = torch.tensor([0, 35, 47])
 
     def function(value, locations, weights):

@@ -9,7 +9,7 @@ from mmcv.ops import batched_nms, bbox_overlaps, nms, nms_match, soft_nms
 
 from mmplugins.ops import nms as plain_nms
 from mmplugins.ops import vision
-from tests.ops.plain import needs_compiled, plain, random_boxes, use_plain  # noqa: F401
+from tests.ops.plain import needs_compiled, random_boxes, use_plain
 
 pytestmark = pytest.mark.usefixtures('plain', 'no_torchvision')
 

@@ -8,15 +8,13 @@ from mmcv.ops import roi_align, roi_pool
 
 from mmplugins.ops import roi_align as plain_roi_align
 from mmplugins.ops import rows, vision
-from tests.ops.plain import (  # noqa: F401
+from tests.ops.plain import (
     assert_same_as_compiled,
     constant,
     needs_compiled,
     outputs_and_gradients,
-    plain,
     random,
     random_boxes,
-    use_plain,
 )
 
 pytestmark = pytest.mark.usefixtures('plain')

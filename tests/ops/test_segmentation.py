@@ -6,11 +6,10 @@ from mmcv.ops import MaskedConv2d, carafe
 from mmcv.ops.carafe import carafe_naive
 from mmcv.ops.psa_mask import psa_mask
 
-from tests.ops.plain import (  # noqa: F401
+from tests.ops.plain import (
     assert_same_as_compiled,
     needs_compiled,
     outputs_and_gradients,
-    plain,
     random,
 )
 

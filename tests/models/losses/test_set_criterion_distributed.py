@@ -18,6 +18,7 @@ import sys
 import torch
 import torch.distributed as dist
 sys.path.insert(0, {root!r})
+import mmplugins  # before mmdet
 rank = int(sys.argv[1])
 dist.init_process_group('gloo', init_method='file://{store}', rank=rank, world_size=2)
 """
