@@ -5,6 +5,22 @@ Released code: panopticapi's utils.py, ``rgb2id`` and ``id2rgb``. Shapes: H W im
 
 import numpy as np
 
+COLOURS = ('RGB', 'RGBA', 'P')  # modes of Pillow that hold colours
+
+
+def check_colours(mode: str, path: str) -> None:
+    """Raises ValueError if an image is not of colours, so that its values are no segments.
+
+    Args:
+        mode: Of the opened image, as Pillow calls it.
+        path: Its file, for the error.
+    """
+    if mode not in COLOURS:
+        raise ValueError(
+            f'{path} is an image of mode {mode!r}; in a panoptic PNG a segment is red + 256 green + 65536 blue, so '
+            'save it as RGB (mmplugins.functional.segment_images.segment_image makes one of segment numbers)'
+        )
+
 
 def segment_ids(image: np.ndarray) -> np.ndarray:
     """Returns the segment of each pixel: red + 256 green + 65536 blue.

@@ -10,7 +10,7 @@ from mmcv.transforms import BaseTransform
 from mmengine import fileio
 from PIL import Image
 
-from mmplugins.functional.segment_images import segment_ids
+from mmplugins.functional.segment_images import check_colours, segment_ids
 from mmplugins.hosts import require_host
 from mmplugins.registry import TRANSFORMS
 
@@ -54,6 +54,8 @@ class LoadPanopticAnnotations(BaseTransform):
 
     Raises:
         ImportError: mmdet is not installed.
+        ValueError: The PNG is grey, of another size than its image, or lacks a segment of the annotations; a class does
+            not fit into the semantic map; or the annotations list stuff before things.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class LoadPanopticAnnotations(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Loads the annotations of one sample."""
         if not self.split:
+            check_segments(results, self.num_things_classes)
             results['gt_seg_map'] = self._read(results)
             return results
         results = self.load_boxes(results)
@@ -93,6 +96,7 @@ class LoadPanopticAnnotations(BaseTransform):
         if path is None:
             raise ValueError(f'{results.get("img_path")} has no seg_map_path: set data_prefix.seg of the data set')
         with Image.open(BytesIO(fileio.get(path, backend_args=self.backend_args))) as image:
+            check_colours(image.mode, path)
             colours = np.array(image.convert('RGB'))
         if colours.shape[:2] != tuple(results['ori_shape'][:2]):
             raise ValueError(
@@ -104,11 +108,23 @@ class LoadPanopticAnnotations(BaseTransform):
         """Reads the PNG and makes the masks and the semantic map."""
         ids = segment_ids(self._read(results))
         masks, semantic = [], np.full(ids.shape, IGNORED, dtype=np.uint8)
+        check_segments(results, self.num_things_classes)
         for segment in results['segments_info']:
             mask = ids == segment['id']
+            if not mask.any():
+                raise ValueError(
+                    f'{results["seg_map_path"]} has no pixel of segment {segment["id"]}, which the annotations list '
+                    f'for {results.get("img_path")}; they must be of one version'
+                )
+            if self.with_seg and segment['category'] >= IGNORED:
+                raise ValueError(
+                    f'{results["seg_map_path"]} has a segment of class {segment["category"]}, but a semantic map holds '
+                    f'classes up to {IGNORED - 1}, {IGNORED} is void; use split=False and SplitPanopticMap, or fewer '
+                    'classes'
+                )
             if segment['is_thing']:
                 masks.append(mask.view(np.uint8))
-            if segment['is_thing'] or not self._is_thing_class(segment['category']):
+            if self.with_seg and (segment['is_thing'] or not self._is_thing_class(segment['category'])):
                 semantic[mask] = segment['category']
         if self.with_mask:
             from mmdet.structures.mask import BitmapMasks
@@ -126,4 +142,16 @@ class LoadPanopticAnnotations(BaseTransform):
             f'{type(self).__name__}(with_bbox={self.load_boxes.with_bbox}, with_label={self.load_boxes.with_label}, '
             f'with_mask={self.with_mask}, with_seg={self.with_seg}, num_things_classes={self.num_things_classes}, '
             f'split={self.split}, backend_args={self.backend_args})'
+        )
+
+
+def check_segments(results: dict, num_things_classes: int | None) -> None:
+    """Raises ValueError if things have classes that are those of stuff, because the annotations list stuff first."""
+    things = [one['category'] for one in results['segments_info'] if one['is_thing']]
+    wrong = [category for category in things if num_things_classes is not None and category >= num_things_classes]
+    if wrong:
+        raise ValueError(
+            f'{results.get("img_path")} has a thing of class {wrong[0]}, but things are the classes 0 to '
+            f'{num_things_classes - 1} (num_things_classes={num_things_classes}); classes are in the order of the '
+            "annotations' categories: list things before stuff there and in metainfo"
         )

@@ -1,9 +1,9 @@
 """Panoptic quality.
 
 Paper: Panoptic Segmentation (CVPR 2019). Released code: panopticapi's evaluation.py, which is on no package index.
-Deliberate differences: areas are counted in the images, not read from the annotations; all crowds of a class in an
-image excuse a prediction, not the last one alone; pixels of a segment that the annotations do not list are void; an
-average over no class is NaN, not a division by zero.
+Its rules are followed: of several crowds of a class in an image only the last one excuses a prediction, and pixels of
+a segment that the annotations do not list are neither void nor a segment. Deliberate differences: areas are counted in
+the images, not read from the annotations; an average over no class is NaN, not a division by zero.
 
 Shapes: H W image size, C classes.
 """
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+VOID = 0
 IOU, TRUE_POSITIVES, FALSE_POSITIVES, FALSE_NEGATIVES = range(4)
 
 
@@ -28,13 +29,13 @@ def count_segments(
     1. An annotated and a predicted segment of one class match if their intersection over union, without void pixels, is
        above 0.5; a segment has at most one match.
     2. Annotated segments without a match are false negatives.
-    3. Predicted segments without a match are false positives, unless more than half of one is void or a crowd of its
-       class.
+    3. Predicted segments without a match are false positives, unless more than half of one is void or the last crowd of
+       its class.
 
     Args:
-        truth: Annotated segment of each pixel, integers below 2^31, shape (H, W); a segment of neither mapping is void.
+        truth: Annotated segment of each pixel, integers below 2^31, shape (H, W); 0 is void.
         truth_classes: Class, 0 to C - 1, of each annotated segment.
-        crowds: Class of each segment that is a crowd.
+        crowds: Class of each segment that is a crowd, in the annotations' order.
         prediction: Predicted segment of each pixel, likewise; what is not in the mapping is no segment.
         prediction_classes: Class of each predicted segment.
         num_classes: C.
@@ -49,8 +50,9 @@ def count_segments(
     for (one, other), size in table.items():
         truth_area[one] = truth_area.get(one, 0) + size
         area[other] = area.get(other, 0) + size
-        if one not in truth_classes and one not in crowds:
+        if one == VOID:
             void[other] = void.get(other, 0) + size
+    last_crowd = {own: crowd for crowd, own in crowds.items()}  # of each class
     matched_truth, matched = set(), set()
     for (one, other), intersection in table.items():  # step 1
         index = truth_classes.get(one)
@@ -65,8 +67,7 @@ def count_segments(
         counts[index, FALSE_NEGATIVES] += one not in matched_truth
     for other, index in prediction_classes.items():  # step 3
         if other in area and other not in matched:
-            excused = void.get(other, 0)
-            excused += sum(table.get((crowd, other), 0) for crowd, own in crowds.items() if own == index)
+            excused = void.get(other, 0) + table.get((last_crowd.get(index), other), 0)
             counts[index, FALSE_POSITIVES] += excused <= 0.5 * area[other]
     return counts
 

@@ -19,7 +19,7 @@ from mmengine.logging import print_log
 from PIL import Image
 
 from mmplugins.evaluation.functional import count_segments, panoptic_quality
-from mmplugins.functional.segment_images import segment_ids, segment_image
+from mmplugins.functional.segment_images import check_colours, segment_ids, segment_image
 from mmplugins.registry import METRICS
 
 INSTANCE_OFFSET = 1000  # a predicted segment is class + INSTANCE_OFFSET * number of the instance, as in mmdet
@@ -98,6 +98,9 @@ class CocoPanopticMetric(BaseMetric):
                     f'{truth.shape}; both must have the size of the original image'
                 )
             segments = [segment for segment in annotation['segments_info'] if segment['category_id'] in labels]
+            others = [segment['id'] for segment in annotation['segments_info'] if segment['category_id'] not in labels]
+            if others:  # of classes that are not measured
+                truth = np.where(np.isin(truth, others), 0, truth)
             classes = [
                 {one['id']: labels[one['category_id']] for one in segments if bool(one.get('iscrowd', 0)) == crowd}
                 for crowd in (False, True)
@@ -170,6 +173,7 @@ class CocoPanopticMetric(BaseMetric):
     def _truth(self, annotation: dict) -> np.ndarray:
         path = fileio.join_path(self.seg_prefix, annotation['file_name'], backend_args=self.backend_args)
         with Image.open(BytesIO(fileio.get(path, backend_args=self.backend_args))) as image:
+            check_colours(image.mode, path)
             return segment_ids(np.asarray(image.convert('RGB')))
 
 

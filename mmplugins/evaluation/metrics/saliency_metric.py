@@ -7,6 +7,7 @@ then, the released code resizes the sigmoid map. A map that comes at another siz
 does it.
 """
 
+import logging
 import os.path as osp
 import warnings
 from collections.abc import Sequence
@@ -40,6 +41,11 @@ class SaliencyMetric(BaseMetric):
     3. It is resized to the mask's size, should the mask's differ from the image's.
     4. pysodmetrics stretches the map to [0, 1] by its own minimum and maximum (a constant map stays as it is) and
        measures it; so all of them, MAE too, are those of the stretched map.
+
+    A part of an image that is empty, as where the object lies in the last row or column, weighs nothing in the
+    S-measure (in pysodmetrics it makes the whole set NaN). Of constant maps the measures tell little: a black one has
+    an adaptive F of about 0.3, for its threshold is 0, and E exceeds 1, for it is divided by the number of pixels less
+    one; the log warns of them.
 
     Results are fractions under the names Sm, wFm, MAE, and adp (threshold twice the map's mean), mean and max (over 256
     thresholds, of the curve averaged over the images) of Em and Fm. Where data samples have the meta key
@@ -106,6 +112,14 @@ class SaliencyMetric(BaseMetric):
         for name in dict.fromkeys(name for name, _ in results):
             images = [values for key, values in results if key == name]
             summary = summarize(images)
+            constant = sum(bool(image['constant']) for image in images)
+            if constant > len(images) / 2:
+                print_log(
+                    f'{name or "test set"}: {constant} of {len(images)} maps are of one value, the predictions have '
+                    'collapsed; F- and E-measure mean nothing then',
+                    logger='current',
+                    level=logging.WARNING,
+                )
             line = '  '.join(f'{key} {value:.4f}' for key, value in summary.items())
             print_log(f'{name or "test set"} ({len(images)} images): {line}', logger='current')
             metrics.update({f'{name}/{key}' if name else key: value for key, value in summary.items()})
@@ -143,10 +157,11 @@ def measure(levels: np.ndarray, mask: np.ndarray) -> dict[str, float | np.ndarra
         mask: The annotated mask, shape (H, W), bool.
 
     Returns:
-        Floats Sm, wFm, MAE, adpEm, adpFm, and float64 curves Em, Fm, shape (256,), from the highest threshold down.
+        Floats Sm, wFm, MAE, adpEm, adpFm, constant (1 for a map of one value), and float64 curves Em, Fm, shape (256,),
+        from the highest threshold down.
     """
     sod = _import_pysodmetrics()
-    smeasure, emeasure, weighted, mae = sod.Smeasure(alpha=0.5), sod.Emeasure(), sod.WeightedFmeasure(), sod.MAE()
+    smeasure, emeasure, weighted, mae = _smeasure(sod), sod.Emeasure(), sod.WeightedFmeasure(), sod.MAE()
     fmeasure = sod.FmeasureV2({'fm': sod.FmeasureHandler(with_dynamic=True, with_adaptive=True, beta=0.3)})
     truth = mask.astype(np.uint8) * 255  # pysodmetrics takes grey values above 128 for foreground
     for metric in (smeasure, emeasure, weighted, mae, fmeasure):
@@ -160,6 +175,7 @@ def measure(levels: np.ndarray, mask: np.ndarray) -> dict[str, float | np.ndarra
         'adpFm': fm['adaptive'],
         'Em': em['curve'],
         'Fm': fm['dynamic'],
+        'constant': float(levels.min() == levels.max()),
     }
 
 
@@ -171,6 +187,16 @@ def summarize(images: list[dict[str, float | np.ndarray]]) -> dict[str, float]:
         summary.update({f'adp{key}': average[f'adp{key}'], f'mean{key}': average[key].mean()})
         summary[f'max{key}'] = average[key].max()
     return {key: float(value) for key, value in summary.items()}
+
+
+def _smeasure(sod: Any) -> Any:
+    """Returns pysodmetrics' S-measure, in which an empty part, whose weight is 0, has the similarity 0, not NaN."""
+
+    class Smeasure(sod.Smeasure):
+        def ssim(self, pred: np.ndarray, gt: np.ndarray) -> float:
+            return super().ssim(pred, gt) if pred.size else 0.0
+
+    return Smeasure(alpha=0.5)
 
 
 def _import_pysodmetrics() -> Any:

@@ -55,10 +55,12 @@ def panoptic_targets(
         For each image ``labels`` and ``masks``, bool (n, H, W): things, then stuff.
 
     Raises:
-        ValueError: A semantic map and the masks differ in size.
+        ValueError: A semantic map and the masks differ in size, or an instance has a class of stuff.
     """
     maps = [None if seg is None or num_stuff == 0 else seg.squeeze(0) for seg in sem_segs]
     found = iter(present_classes([one for one in maps if one is not None], num_things + num_stuff, IGNORED))
+    if num_stuff:  # the host has waited for the maps already
+        _check_things(instances, num_things, num_stuff)
     targets = []
     for things, stuff_map in zip(instances, maps, strict=True):
         labels = things.labels
@@ -82,6 +84,18 @@ def panoptic_targets(
             )
         )
     return targets
+
+
+def _check_things(instances: Sequence[InstanceData], num_things: int, num_stuff: int) -> None:
+    """Raises ValueError if an instance has the class of stuff, as where annotations list stuff before things."""
+    highest = [one.labels.max() if len(one.labels) else one.labels.new_tensor(-1) for one in instances]
+    for index, label in enumerate(torch.stack(highest).tolist() if highest else ()):
+        if num_things <= label < num_things + num_stuff:  # the criterion names labels beyond these
+            raise ValueError(
+                f'image {index} of the batch has an instance of class {label}, but things have the labels 0 to '
+                f"{num_things - 1} (num_things_classes={num_things}); classes are in the order of the annotations' "
+                'categories: list things before stuff there and in metainfo'
+            )
 
 
 def valid_pixels(

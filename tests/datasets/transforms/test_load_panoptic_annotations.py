@@ -67,6 +67,40 @@ def test_the_map_alone(results):
         load(dict(results, seg_map_path=None), split=False)
 
 
+@pytest.mark.parametrize(('values', 'mode'), [(IDS % 200, 'L'), (IDS % 60000, 'I;16')])
+def test_a_grey_png_is_named(results, values, mode):
+    Image.fromarray(values.astype(np.uint8 if mode == 'L' else np.uint16)).save(results['seg_map_path'])
+    for split in (True, False):
+        with pytest.raises(
+            ValueError, match=rf"a.png is an image of mode '{mode}'; .* is red \+ 256 green \+ 65536 blue"
+        ):
+            load(dict(results), split=split)
+
+
+def test_a_segment_without_a_pixel_is_named(results):
+    results['segments_info'] = [*SEGMENTS, dict(id=6, category=0, is_thing=1)]
+    with pytest.raises(ValueError, match=r'a.png has no pixel of segment 6, which the annotations list'):
+        load(results)
+
+
+def test_classes_that_do_not_fit_into_the_map(results):
+    for category in (255, 399):
+        results['segments_info'] = [dict(SEGMENTS[0], category=category)]
+        with pytest.raises(
+            ValueError, match=f'a segment of class {category}, but a semantic map holds classes up to 254'
+        ):
+            load(dict(results))
+        assert len(load(dict(results), with_seg=False)['gt_masks']) == 1
+
+
+def test_annotations_that_list_stuff_before_things(results):
+    for split in (True, False):
+        with pytest.raises(
+            ValueError, match=r'thing of class 2, but things are the classes 0 to 1 .*: list things before'
+        ):
+            load(dict(results, segments_info=SEGMENTS[2:3]), num_things_classes=2, split=split)
+
+
 def test_no_things(results):
     results.update(segments_info=SEGMENTS[1:2], instances=[])
     loaded = load(results)

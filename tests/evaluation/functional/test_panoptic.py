@@ -19,13 +19,13 @@ def counts_of(truth, truth_classes, prediction, prediction_classes, crowds=None,
 def test_by_hand():
     """Ten pixels in a row; classes 0 (things) and 1 (stuff).
 
-    Truth: segment 1 (class 0) four pixels, segment 2 (class 0) two, segment 3 (class 1) three, one void (9).
+    Truth: segment 1 (class 0) four pixels, segment 2 (class 0) two, segment 3 (class 1) three, one void (0).
     Prediction: segment 10 (class 0) the first three and nothing else: IoU 3/4, a match. Segment 11 (class 0): one
     pixel of segment 1, one of segment 2 and one of segment 3: no match, a false positive; so segment 2 is a false
     negative. Segment 12 (class 1): the other two of segment 3 and the void pixel, which is left out: IoU 2/3, a match.
     One pixel of segment 2 has no prediction (99).
     """
-    truth = [[1, 1, 1, 1, 2, 2, 3, 3, 3, 9]]
+    truth = [[1, 1, 1, 1, 2, 2, 3, 3, 3, 0]]
     prediction = [[10, 10, 10, 11, 11, 99, 11, 12, 12, 12]]
     counts = counts_of(truth, {1: 0, 2: 0, 3: 1}, prediction, {10: 0, 11: 0, 12: 1})
     np.testing.assert_allclose(counts, [[0.75, 1, 1, 1], [2 / 3, 1, 0, 0], [0, 0, 0, 0]])
@@ -62,10 +62,19 @@ def test_a_crowd_excuses_its_own_class_only_and_is_never_missed():
         assert counts[:, 2].sum() == false_positives
 
 
-def test_crowds_of_a_class_excuse_together():
-    truth = [[4, 4, 5, 5, 1, 1]]
-    counts = counts_of(truth, {1: 0}, [[7, 7, 7, 7, 7, 8]], {7: 0, 8: 0}, crowds={4: 0, 5: 0})
-    assert counts[0, 2] == 1  # half of segment 1: segment 8 is no match; segment 7 is excused
+@pytest.mark.parametrize(('crowds', 'false_positives'), [({4: 0, 5: 0}, 2), ({5: 0, 4: 0}, 1)])
+def test_of_several_crowds_of_a_class_the_last_one_excuses(crowds, false_positives):
+    """As in panopticapi. Segment 7 lies on three pixels of crowd 4 and two of crowd 5; 8 is half of segment 1."""
+    truth = [[4, 4, 4, 5, 5, 1, 1]]
+    counts = counts_of(truth, {1: 0}, [[7, 7, 7, 7, 7, 0, 8]], {7: 0, 8: 0}, crowds=crowds)
+    assert counts[0, 2] == false_positives
+
+
+def test_what_the_annotations_do_not_list_excuses_nothing():
+    """As in panopticapi: only 0 is void."""
+    for pixel, false_positives in ((0, 0), (9, 1)):
+        counts = counts_of([[pixel, pixel, pixel, 1, 1]], {1: 0}, [[7, 7, 7, 8, 8]], {7: 0, 8: 0})
+        assert counts[0].tolist() == [1, 1, false_positives, 0]
 
 
 def test_truth_against_itself():
@@ -80,7 +89,7 @@ def test_truth_against_itself():
 def slow_counts(truth, truth_classes, crowds, prediction, prediction_classes, num_classes):
     """The definition, with a mask for each segment."""
     counts = np.zeros((num_classes, 4))
-    void = ~np.isin(truth, [*truth_classes, *crowds])
+    void, last = truth == 0, {index: crowd for crowd, index in crowds.items()}
     found = set()
     for one, index in truth_classes.items():
         hit = False
@@ -94,7 +103,7 @@ def slow_counts(truth, truth_classes, crowds, prediction, prediction_classes, nu
         counts[index, 3] += not hit
     for other, own in prediction_classes.items():
         mask = prediction == other
-        excused = mask & (void | np.isin(truth, [crowd for crowd, index in crowds.items() if index == own]))
+        excused = mask & (void | (truth == last.get(own)))
         if other not in found and mask.any() and excused.sum() <= mask.sum() / 2:
             counts[own, 2] += 1
     return counts

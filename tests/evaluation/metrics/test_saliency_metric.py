@@ -1,4 +1,5 @@
 import json
+import logging
 import subprocess
 import sys
 import warnings
@@ -159,6 +160,33 @@ def test_curves_are_averaged_before_the_maximum():
         assert summary[f'max{key}'] == pytest.approx(average.max())
         assert summary[f'mean{key}'] == pytest.approx(average.mean())
         assert summary[f'max{key}'] < (images[0][key].max() + images[1][key].max()) / 2 - 0.1
+
+
+@pytest.mark.parametrize('place', [(-1, slice(None)), (slice(None), -1), (-1, -1), (slice(-2, None), slice(-1, None))])
+def test_an_object_in_the_last_row_or_column(place):
+    """A part of the image is then empty: its weight is 0. The perfect map is perfect, another one lower."""
+    mask = np.zeros((8, 10), dtype=bool)
+    mask[place] = True
+    perfect, other = mask.astype(np.float32), np.clip(mask + 0.3, 0, 0.9).astype(np.float32)
+    other[0, 0] = 0
+    values = [evaluate(build(), [make_sample(one, mask)])['Sm'] for one in (perfect, other)]
+    assert values[0] == pytest.approx(1, abs=1e-6)
+    assert 0 < values[1] < 0.9
+
+
+def test_collapsed_predictions_are_told(monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        saliency_metric, 'print_log', lambda text, **options: lines.append((text, options.get('level')))
+    )
+    black = make_sample(np.zeros((6, 8), np.float32), quarter())
+    good = make_sample(quarter().astype(np.float32), quarter())
+    evaluate(build(), [black, black, good])
+    (told,) = [text for text, level in lines if level == logging.WARNING]
+    assert told.startswith('test set: 2 of 3 maps are of one value, the predictions have collapsed')
+    del lines[:]
+    evaluate(build(), [black, good, good])
+    assert not [text for text, level in lines if level == logging.WARNING]
 
 
 @pytest.mark.parametrize('map_size', [(416, 416), (8, 10)])

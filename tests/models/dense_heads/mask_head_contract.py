@@ -115,6 +115,15 @@ class MaskHeadContract:
         with pytest.raises(ValueError, match=r'masks \(64, 96\) and semantic map \(60, 96\).*pad_seg=True'):
             self.targets(self.head(), [wrong])
 
+    def test_an_instance_of_a_class_of_stuff(self):
+        """As where the annotations list stuff before things: nothing else would tell."""
+        wrong = sample(2)
+        wrong.gt_instances.labels[1] = 4
+        with pytest.raises(
+            ValueError, match=r'image 1 of the batch has an instance of class 4, .* labels 0 to 3 .*list th'
+        ):
+            self.head().loss(features(), [sample(3), wrong])
+
     # shapes
 
     def test_outputs_and_weights_are_the_toolboxes(self):
