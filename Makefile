@@ -107,3 +107,10 @@ clean:
 	rm -rf .venv .venv-seg build dist *.egg-info mmplugins/.mim .pytest_cache .ruff_cache .hypothesis
 	rm -rf $(DEMO) work_dirs/benchmark
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+# Versions -------------------------------------------------------------------------------------------------------------
+
+.PHONY: test-matrix
+# The tests in each environment of requirements/matrix/, a table at the end; MATRIX="NAME ... --once" chooses.
+test-matrix:
+	python3 tools/dev/test_matrix.py $(MATRIX)

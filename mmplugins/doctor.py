@@ -128,9 +128,9 @@ def operators() -> list[str]:
     lines.append('To compile it, with a C++ compiler (and the CUDA toolkit for CUDA), about 20 minutes on two cores:')
     lines.append(f"  pip install 'setuptools<81' wheel ninja && {first}pip install --no-build-isolation {source}")
     lines.append(
-        'Without: every component of mmplugins works, and mmplugins.ops has plain PyTorch operators for the detectors and '
-        'segmentors of mmdet and mmseg. Slower are then non-maximum suppression, RoIAlign, deformable convolution and '
-        "deformable attention (as in Mask2Former's pixel decoder); rarer operators raise an error."
+        'Without: every component of mmplugins works, and mmplugins.ops has plain PyTorch operators for the detectors '
+        'and segmentors of mmdet and mmseg. Slower are then non-maximum suppression, RoIAlign, deformable convolution '
+        "and deformable attention (as in Mask2Former's pixel decoder); rarer operators raise an error."
     )
     return lines
 

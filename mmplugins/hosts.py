@@ -1,7 +1,7 @@
 """The toolboxes that mmplugins plugs into: which versions work, and what is said when one is missing.
 
-Each toolbox comes in two distributions that share a module: OpenMMLab's own and its maintained fork, ``onedl-...``. They
-cannot stand side by side, so that advice follows those that are installed.
+Each toolbox comes in two distributions that share a module: OpenMMLab's own, and VBTI's maintained fork of it,
+``onedl-...``. They cannot stand side by side, so that advice follows those that are installed.
 
 A component that needs a host which is not there is registered all the same, as a placeholder: building it raises
 an ImportError that names the component, the host and the install command. Everything else keeps working.
