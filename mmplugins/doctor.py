@@ -21,25 +21,26 @@ OPTIONAL = {
 }
 
 
-def registries() -> tuple[dict[str, Registry], list[str]]:
-    """Imports all that the registries of mmplugins know.
+def registries(wrong: list[str] | None = None) -> dict[str, Registry]:
+    """Imports all that the registries of mmplugins know, and returns the registries by name.
 
-    Returns:
-        The registries by name; and what went wrong at an import, one sentence each.
+    Args:
+        wrong: Takes a sentence about each registry whose import fails; None: the error is raised.
     """
     found = {name: value for name, value in vars(registry).items() if isinstance(value, Registry)}
-    wrong = []
     for name, value in found.items():
         try:
             value.import_from_location()
         except Exception as error:  # whatever a broken toolbox raises: the report is wanted just then
+            if wrong is None:
+                raise
             wrong.append(f'{name} cannot be imported: {type(error).__name__}: {error}')
-    return found, wrong
+    return found
 
 
-def components(found: dict[str, Registry]) -> Iterator[tuple[str, str, str | None]]:
+def components(wrong: list[str] | None = None) -> Iterator[tuple[str, str, str | None]]:
     """Yields the registry, the name and, if it cannot be built here, the reason, of every component."""
-    for name, value in found.items():
+    for name, value in registries(wrong).items():
         for component, cls in sorted(value.module_dict.items()):
             yield name, component, getattr(cls, 'missing_host', None)
 
@@ -142,10 +143,10 @@ def main() -> None:
         print(f'  {name:<24}{version}')
     for warning in warnings():
         print(f'\nWarning: {warning}.')
-    found, wrong = registries()
     print('\nComponents')
     reasons: dict[str, list[str]] = {}
-    for registry_name, component, reason in components(found):
+    wrong: list[str] = []
+    for registry_name, component, reason in components(wrong):
         print(f'  {registry_name:<18}mmplugins.{component:<26}{"cannot be built" if reason else "ok"}')
         if reason:
             reasons.setdefault(reason, []).append(component)

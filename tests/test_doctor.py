@@ -19,7 +19,7 @@ def test_report(capsys):
 def test_missing_host_is_explained(monkeypatch, capsys):
     reason = 'mmseg is not installed; run `pip install it`'
     listed = [('MODELS', 'A', None), ('MODELS', 'B', reason), ('MODELS', 'C', reason)]
-    monkeypatch.setattr(doctor, 'components', lambda found: iter(listed))
+    monkeypatch.setattr(doctor, 'components', lambda wrong: iter(listed))
     monkeypatch.setattr(doctor, 'problem_with', lambda host: None if host == 'mmengine' else reason)
     doctor.main()
     report = capsys.readouterr().out
