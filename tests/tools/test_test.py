@@ -167,6 +167,18 @@ class TestConfig:
         assert cfg.default_hooks.visualization.draw is True
         assert 'save_dir' not in cfg.visualizer
 
+    def test_every_picture_is_drawn(self):
+        """mmseg's hook until 1.2.2 obeys its interval in tests too."""
+
+        class Drawing:
+            def __init__(self, draw=False, interval=50):
+                pass
+
+        cfg = Config(dict(default_hooks=dict(visualization=dict(type=Drawing)), visualizer=dict(type='X')))
+        tool.draw_predictions(cfg, 'show')
+        assert cfg.default_hooks.visualization == dict(type=Drawing, draw=True, interval=1)
+        assert cfg.visualizer.save_dir == 'show'
+
     def test_metrics_that_write_no_files(self):
         cfg = Config(dict(test_evaluator=[dict(type='DumpResults', out_file_path='x.pkl')]))
         with pytest.raises(tool.UsageError, match=r'--out png: test_evaluator has DumpResults, which cannot .*\.pkl'):
