@@ -44,7 +44,7 @@ def test_before_a_batch_is_loaded(hook):
 
 
 def test_batches_that_are_dropped_at_a_resume_draw_no_more_numbers(hook):
-    """mmengine up to 0.10.7 loads two batches before the one of iteration 2, which sees the same numbers all the same."""
+    """mmengine up to 0.10.7 loads two batches before that of iteration 2, which sees the same numbers all the same."""
     hook.after_train_iter(runner(1), batch_idx=1)
     expected = draw()
     resumed = runner(2)
