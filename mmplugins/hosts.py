@@ -130,10 +130,11 @@ def install_command(host: str) -> str:
 
 
 def _fits(version: str, original: bool) -> bool:
-    return not _older(version, HOSTS['mmcv'].minimum) and (not original or _older(version, _ORIGINAL_MMCV_BELOW))
+    return not older(version, HOSTS['mmcv'].minimum) and (not original or older(version, _ORIGINAL_MMCV_BELOW))
 
 
-def _older(version: str, than: str) -> bool:
+def older(version: str, than: str) -> bool:
+    """Whether a version is older than another; no local build is."""
     try:
         return Version(version) < Version(than)
     except InvalidVersion:  # a local build: nothing is known against it
@@ -157,9 +158,9 @@ def problem_with(host: str) -> str | None:
         version = importlib.import_module(host).__version__
     except (ImportError, AssertionError) as error:  # a toolbox asserts the versions of those below it
         return f'{host} does not import ({error}); run `{install_command(host)}`'
-    if _older(version, wanted.minimum):
+    if older(version, wanted.minimum):
         return f'{host} {version} is older than {wanted.minimum}; run `{install_command(host)}`'
-    operators = wanted.without_operators is not None and not _older(version, wanted.without_operators)
+    operators = wanted.without_operators is not None and not older(version, wanted.without_operators)
     if not operators and not _there('mmcv._ext'):
         return f'{host} {version} needs an mmcv with operators (mmcv._ext); import mmplugins before it, or compile mmcv'
     return None

@@ -16,6 +16,8 @@ if problem := problem_with('mmcv'):
     SampleClip = placeholder('SampleClip', TRANSFORMS, 'mmcv', problem)
     SyntheticClip = placeholder('SyntheticClip', TRANSFORMS, 'mmcv', problem)
 else:
+    import mmcv
+
     from .color_jitter import ColorJitter
     from .load_binary_mask import LoadBinaryMask
     from .load_clip import LoadClip, LoadClipMasks
@@ -25,7 +27,10 @@ else:
     from .random_crop_clip import RandomCropClip
     from .resize_clip import ResizeClip
     from .sample_clip import SampleClip
+    from .shared_numbers import mend_shared_numbers
     from .synthetic_clip import SyntheticClip
+
+    mend_shared_numbers(mmcv.__version__)
 
 __all__ = [
     'ColorJitter',
