@@ -115,6 +115,13 @@ bench-compiled: .venv-compiled/.ready
 	$(COMPILED) benchmarks/benchmark.py $(ARGS)
 
 clean:
-	rm -rf .venv .venv-compiled build dist *.egg-info mmplugins/.mim .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-compiled .venv-matrix build dist *.egg-info mmplugins/.mim .pytest_cache .ruff_cache .hypothesis
 	rm -rf $(DEMO) work_dirs/benchmark
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+# Versions -------------------------------------------------------------------------------------------------------------
+
+.PHONY: test-matrix
+# The tests in each environment of requirements/matrix/, a table at the end; MATRIX="NAME ... --once" chooses.
+test-matrix:
+	python3 tools/dev/test_matrix.py $(MATRIX)

@@ -9,14 +9,27 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 PACKED = ('configs', 'tools', 'model-index.yml')
-SEG = [
-    'onedl-mmengine>=0.10.12',
-    'onedl-mmsegmentation>=1.4.2',
-    'scipy',
-    'rich',
-    'pysodmetrics>=1.6.2',
-    'vos-benchmark>=0.1.0',
+SEG = ['scipy', 'rich', 'vos-benchmark']
+# The toolboxes come in two distributions that overwrite each other's files, so that they are extras of their own: what
+# is there already is left alone. mmcv is in none of them: mmcv-lite and compiled mmcv overwrite each other too, and
+# mmcv-lite asks for the mmengine that is not the fork's. `python -m mmplugins.doctor` gives the command that fits.
+ONEDL_SEG = ['onedl-mmengine>=0.10.12', 'onedl-mmsegmentation>=1.4.2']  # the oldest that were tested
+OPENMMLAB_SEG = [
+    'mmengine>=0.10.4',  # the oldest that was tested
+    'mmsegmentation>=1.2.2',  # the oldest that was tested
+    'ftfy',  # mmsegmentation needs it and regex, and asks for neither
+    'regex',
+    'setuptools<82',  # mmengine imports pkg_resources where a config says _base_ = 'package::...'
 ]
+EXTRAS = {
+    'seg': SEG,
+    'full': [*SEG, 'pycocotools'],  # mmdet's COCO metrics
+    'saliency': ['pysodmetrics'],  # apart, as it holds numpy below 2.3.5 and OpenCV below 5
+    'onedl-seg': ONEDL_SEG,
+    'onedl': [*ONEDL_SEG, 'onedl-mmdetection>=3.5.1'],
+    'openmmlab-seg': OPENMMLAB_SEG,
+    'openmmlab': [*OPENMMLAB_SEG, 'mmdet>=3.2.0'],
+}
 
 
 class BuildWithMim(build_py):
@@ -40,7 +53,7 @@ def link(source, target):
 
 def copy(source, target):
     if source.is_dir():
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns('__pycache__', '*.pyc'))
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns('__pycache__', '*.pyc', 'dev'))
     else:
         shutil.copy2(source, target)
 
@@ -55,17 +68,19 @@ setup(
     license_files=['LICENSE'],
     keywords='computer vision, semantic segmentation, object detection, OpenMMLab',
     python_requires='>=3.10',
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Intended Audience :: Science/Research',
+        'Operating System :: POSIX :: Linux',
+        *(f'Programming Language :: Python :: 3.{minor}' for minor in (10, 11, 12, 13)),
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
     packages=find_packages(include=['mmplugins', 'mmplugins.*']),
     # PyTorch is left to the user, as in all OpenMMLab packages: which build is right depends on the machine.
     # So is mmengine, which two distributions provide; without it, the first use of a registry says what
     # to install, and mmplugins.functional works.
     install_requires=['numpy', 'packaging'],
-    # mmcv-lite and mmcv share their modules, and mmcv-lite asks for a distribution that clashes with onedl-mmengine:
-    # 'seg' leaves mmcv to the README.
-    extras_require={
-        'seg': SEG,
-        'full': [*SEG, 'onedl-mmcv>=2.3.6', 'onedl-mmdetection>=3.5.1'],
-    },
+    extras_require=EXTRAS,
     cmdclass={'build_py': BuildWithMim},
     zip_safe=False,
 )

@@ -28,4 +28,4 @@ def test_torch_is_pinned_once():
 def test_mmcv_lite_is_the_one_of_the_readme():
     (version,) = re.findall(r'mmcv-lite==(\S+)', (ROOT / 'Makefile').read_text())
     assert f'mmcv-lite=={version}' in (ROOT / 'README.md').read_text()
-    assert f'mmcv-lite=={version}' in HOSTS['mmseg'].install
+    assert f'mmcv-lite=={version}' in HOSTS['mmcv'].install

@@ -129,6 +129,8 @@ def draw_predictions(cfg: Config, show_dir: str) -> None:
         return
     if takes(HOOKS, hook, 'interval'):  # mmseg's until 1.2.2 obeys it in tests too
         hook['interval'] = 1
+    # It also asks the runner for its iteration, and mmengine until 0.10.7 builds the training's data set to tell it.
+    cfg.update({key: None for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler')})
     visualizer['save_dir'] = show_dir
     backends = visualizer.get('vis_backends') or []
     if not any(type_name(backend) == 'LocalVisBackend' for backend in backends):

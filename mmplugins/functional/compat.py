@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 
 VERSION = tuple(int(part) for part in torch.__version__.split('.')[:2])  # (major, minor)
-COMPILES_SINCE = (2, 6)  # the oldest version whose compiled losses were compared with the uncompiled ones
+COMPILES_SINCE = (2, 6)  # the oldest version on which compiled losses were compared with uncompiled ones
 
 Function = TypeVar('Function', bound=Callable)
 

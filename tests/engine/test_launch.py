@@ -1,17 +1,22 @@
 """What the tools share, without a run."""
 
+import io
 import os
 from argparse import ArgumentParser, Namespace
 from datetime import timedelta
 from pathlib import Path
+from pickle import UnpicklingError
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
 from mmengine.registry import DefaultScope
 
 from mmplugins.engine import launch
 from mmplugins.engine.launch import UsageError
+from mmplugins.functional.compat import VERSION
 
 
 @pytest.fixture(autouse=True)
@@ -166,3 +171,50 @@ def test_type_name():
     assert launch.type_name(dict(type='mmseg.IoUMetric')) == 'IoUMetric'
     assert launch.type_name(dict(type=torch.nn.SyncBatchNorm)) == 'SyncBatchNorm'
     assert launch.type_name({}) == ''
+
+
+class TestAllowCheckpoints:
+    """What mmengine saves is loaded with ``weights_only``, and no more than that."""
+
+    @pytest.fixture(autouse=True)
+    def _allowed(self):
+        if VERSION < (2, 6):
+            pytest.skip('PyTorch reads everything before 2.6')
+        launch.allow_checkpoints()
+
+    def load(self, content: object) -> object:
+        file = io.BytesIO()
+        torch.save(content, file)
+        file.seek(0)
+        return torch.load(file, weights_only=True)
+
+    def test_a_log(self):
+        history = HistoryBuffer([0.5, 0.25], [1, 1])
+        loaded = self.load(dict(log_scalars=dict(loss=history)))['log_scalars']['loss']
+        assert loaded.mean() == 0.375
+        assert loaded.statistics('min') == 0.25
+
+    @pytest.mark.parametrize('kind', ['float16', 'float32', 'float64', 'int32', 'int64', 'uint8', 'bool'])
+    def test_numbers_and_arrays(self, kind):
+        array = np.arange(3).astype(kind)
+        loaded = self.load(dict(array=array, number=array[1]))
+        assert loaded['array'].tolist() == array.tolist()
+        assert loaded['number'] == array[1]
+        assert loaded['number'].dtype == kind
+
+    def test_code_is_refused(self):
+        class Evil:
+            def __reduce__(self):
+                return getattr, (np.ndarray, 'tobytes')
+
+        class Worse:
+            def __reduce__(self):
+                return os.system, ('exit',)
+
+        for content in (Evil(), Worse()):
+            with pytest.raises(UnpicklingError):
+                self.load(content)
+
+    def test_only_statistics_are_got_from_a_log(self):
+        with pytest.raises(UnpicklingError, match="asks for 'getcwd' of"):
+            launch._statistic(os, 'getcwd')

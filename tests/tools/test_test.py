@@ -61,11 +61,13 @@ def test_all_outputs(trained, tmp_path):
 
 
 def test_pictures(trained, tmp_path, monkeypatch):
-    """``--show-dir`` draws all images without a display, also if the config's visualizer saves nothing."""
+    """``--show-dir`` draws all images without a display or training data, also if the visualizer saves nothing."""
     monkeypatch.delenv('DISPLAY', raising=False)
     data, config, checkpoint = trained
     silent = tmp_path / 'silent.py'
-    silent.write_text(config.read_text() + "\nvisualizer['vis_backends'] = []\n")
+    silent.write_text(
+        config.read_text() + "\nvisualizer['vis_backends'] = []\ntrain_dataloader['dataset']['data_root'] = 'gone'\n"
+    )
     run_here(tool.main, silent, checkpoint, '--work-dir', tmp_path / 'work', '--show-dir', tmp_path / 'show')
     pictures = sorted((tmp_path / 'show').rglob('*.png'))
     assert len(pictures) == 6
@@ -195,6 +197,19 @@ class TestConfig:
         assert cfg.default_hooks.visualization.test_out_dir == str(tmp_path / 'show')
         assert cfg.default_hooks.visualization.draw is True
         assert 'save_dir' not in cfg.visualizer
+
+    def test_every_picture_is_drawn(self):
+        """mmseg's hook until 1.2.2 obeys its interval in tests too."""
+
+        class Drawing:
+            def __init__(self, draw=False, interval=50):
+                pass
+
+        cfg = Config(dict(default_hooks=dict(visualization=dict(type=Drawing)), visualizer=dict(type='X'), train_cfg=1))
+        tool.draw_predictions(cfg, 'show')
+        assert cfg.default_hooks.visualization == dict(type=Drawing, draw=True, interval=1)
+        assert cfg.train_cfg is None
+        assert cfg.visualizer.save_dir == 'show'
 
     def test_metrics_that_write_no_files(self):
         cfg = Config(dict(test_evaluator=[dict(type='DumpResults', out_file_path='x.pkl')]))

@@ -20,6 +20,8 @@ if problem := problem_with('mmcv'):
     SplitPanopticMap = placeholder('SplitPanopticMap', TRANSFORMS, 'mmcv', problem)
     SyntheticClip = placeholder('SyntheticClip', TRANSFORMS, 'mmcv', problem)
 else:
+    import mmcv
+
     from .color_jitter import ColorJitter
     from .load_binary_mask import LoadBinaryMask
     from .load_clip import LoadClip, LoadClipMasks
@@ -31,9 +33,12 @@ else:
     from .resize_clip import ResizeClip
     from .resize_shorter_side import ResizeShorterSide
     from .sample_clip import SampleClip
+    from .shared_numbers import mend_shared_numbers
     from .soft_mask import SoftMask
     from .split_panoptic_map import SplitPanopticMap
     from .synthetic_clip import SyntheticClip
+
+    mend_shared_numbers(mmcv.__version__)
 
 __all__ = [
     'ColorJitter',

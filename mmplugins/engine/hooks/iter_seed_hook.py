@@ -6,6 +6,7 @@ mend it: only rank 0 writes checkpoints, and a validation between the checkpoint
 """
 
 import random
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -40,6 +41,10 @@ class IterSeedHook(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Seeds for the first batch of an epoch or of a resumed run."""
+        iterator = getattr(runner.train_loop, 'dataloader_iterator', None)
+        if runner.iter and iterator is not None and not hasattr(iterator, 'skip_iter'):
+            # mmengine up to 0.10.7 loads the batches of the iterations that are done, and drops them
+            runner.train_loop.dataloader_iterator = _SeededAgain(iterator, runner.iter, runner.seed)
         _seed(runner.seed, runner.iter, 'data')
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
@@ -55,6 +60,23 @@ class IterSeedHook(Hook):
     def after_val(self, runner: Runner) -> None:
         """Seeds for the next batch again: a resumed run does not repeat the validation."""
         _seed(runner.seed, runner.iter, 'data')
+
+
+class _SeededAgain:
+    """Seeds once more when the batches that are dropped, and draw numbers, are through."""
+
+    def __init__(self, iterator: Iterator, dropped: int, seed: int) -> None:
+        self.iterator, self.dropped, self.seed = iterator, dropped, seed
+        self.loaded = 0
+
+    def __iter__(self) -> '_SeededAgain':
+        return self
+
+    def __next__(self) -> object:
+        if self.loaded == self.dropped:
+            _seed(self.seed, self.dropped, 'data')
+        self.loaded += 1
+        return next(self.iterator)
 
 
 def _seed(seed: int, iteration: int, purpose: str) -> None:

@@ -16,7 +16,7 @@ def draw() -> tuple[float, float, float]:
 
 
 def runner(iteration: int, seed: int = 5) -> SimpleNamespace:
-    return SimpleNamespace(seed=seed, iter=iteration, train_dataloader=SimpleNamespace())
+    return SimpleNamespace(seed=seed, iter=iteration, train_dataloader=SimpleNamespace(), train_loop=SimpleNamespace())
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +41,21 @@ def test_before_a_batch_is_loaded(hook):
     assert draw() == expected
     hook.after_val(runner(3))
     assert draw() == expected
+
+
+def test_batches_that_are_dropped_at_a_resume_draw_no_more_numbers(hook):
+    """mmengine up to 0.10.7 loads two batches before that of iteration 2, which sees the same numbers all the same."""
+    hook.after_train_iter(runner(1), batch_idx=1)
+    expected = draw()
+    resumed = runner(2)
+    resumed.train_loop.dataloader_iterator = (draw() for _ in range(4))
+    hook.before_train_epoch(resumed)
+    batches = [next(resumed.train_loop.dataloader_iterator) for _ in range(3)]
+    assert batches[2] == expected
+    started = runner(0)
+    started.train_loop.dataloader_iterator = iterator = iter([1])
+    hook.before_train_epoch(started)
+    assert started.train_loop.dataloader_iterator is iterator
 
 
 def test_loading_and_model_seed_and_iteration_differ(hook):

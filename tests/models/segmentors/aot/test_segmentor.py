@@ -10,6 +10,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.structures import PixelData
 
 from mmplugins.functional.device import DeferredReads
+from mmplugins.hosts import install_command
 from mmplugins.models.losses import SoftJaccardLoss, TopKCrossEntropyLoss
 from tests.locations import ROOT
 
@@ -228,4 +229,4 @@ def test_without_mmseg_the_class_says_what_to_install():
         "MODELS.build(dict(type='mmplugins.AOT'))\n"
     )
     done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert 'AOT needs mmseg: mmseg is not installed; run `pip install onedl-mmsegmentation' in done.stderr
+    assert f'AOT needs mmseg: mmseg is not installed; run `{install_command("mmseg")}`' in done.stderr
