@@ -181,24 +181,36 @@ def _interpolate(packed: Tensor, corner: Tensor, right: Tensor, down: Tensor) ->
 
 
 class BandedResizer:
-    """Upsamples maps block by block, bilinear, corners not aligned, and brings gradients back down.
+    """Upsamples maps block by block, bilinear, and brings gradients back down.
+
+    Where many maps are worked on together, such as those of all classes, a row of all of them lies together: (h, n, w)
+    instead of (n, h, w). Then ``rows_first`` and ``add_rows_first`` do with one product each what ``rows`` and
+    ``add_rows`` do map by map.
 
     Args:
         size: h, w.
         full: H, W.
         dtype: Of the maps.
+        align_corners: As in ``interpolate``.
+        step: Rows of a block; None: as many as make a block of one map that fits the cache.
     """
 
-    def __init__(self, size: Sequence[int], full: Sequence[int], dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        size: Sequence[int],
+        full: Sequence[int],
+        dtype: torch.dtype,
+        align_corners: bool = False,
+        step: int | None = None,
+    ) -> None:
         self.size, self.full = tuple(size), tuple(full)
-        step = max(1, _PIXELS // max(full[1], 1))
-        self.blocks = [slice(start, min(start + step, full[0])) for start in range(0, full[0], step)]
-        self._rows = [_band(block, size[0], full[0], dtype) for block in self.blocks]
-        columns = [slice(start, min(start + _COLUMNS, full[1])) for start in range(0, full[1], _COLUMNS)]
-        self._columns = [(block, *_band(block, size[1], full[1], dtype)) for block in columns]
+        self.blocks = row_blocks(full[0], step or max(1, _PIXELS // max(full[1], 1)))
+        heights, widths = (interpolation_matrix(*pair, dtype, align_corners) for pair in zip(size, full, strict=True))
+        self._rows = [_band(block, heights) for block in self.blocks]
+        self._columns = [(block, *_band(block, widths)) for block in row_blocks(full[1], _COLUMNS)]
 
     def widen(self, maps: Tensor) -> Tensor:
-        """Upsamples the columns: (n, h, w) to (n, h, W)."""
+        """Upsamples the columns: (..., w) to (..., W)."""
         return torch.cat([maps[..., source] @ band.T for _, source, band in self._columns], -1)
 
     def rows(self, wide: Tensor, block: int) -> Tensor:
@@ -215,18 +227,38 @@ class BandedResizer:
             part[:, source].baddbmm_(band.T.expand(len(field), -1, -1), field)
         return total
 
+    def rows_first(self, wide: Tensor, block: int) -> Tensor:
+        """Upsamples a block of rows of ``widen``'s output (h, n, W): (R, n, W)."""
+        source, band = self._rows[block]
+        return torch.mm(band, wide[source].flatten(1)).view(-1, *wide.shape[1:])
+
+    def add_rows_first(self, total: Tensor, field: Tensor, block: int) -> None:
+        """Adds the gradient of a block of rows, (R, n, W), to that of ``widen``'s output, (h, n, W)."""
+        source, band = self._rows[block]
+        total[source].flatten(1).addmm_(band.T, field.flatten(1))
+
     def narrow(self, total: Tensor) -> Tensor:
-        """Brings the gradients of ``widen``'s output to its input: (k, n, h, w)."""
+        """Brings the gradients of ``widen``'s output to its input: (..., W) to (..., w)."""
         maps = total.new_zeros(*total.shape[:-1], self.size[1])
         for block, source, band in self._columns:
             maps[..., source] += total[..., block] @ band
         return maps
 
 
-def _band(block: slice, size: int, full: int, dtype: torch.dtype) -> tuple[slice, Tensor]:
-    """Returns what a block of outputs along an axis is made of: a slice of the inputs, and the weights (out, in)."""
-    weights = F.interpolate(torch.eye(size, dtype=dtype)[None], full, mode='linear', align_corners=False)[0]
-    weights = weights[:, block].T
+def row_blocks(length: int, step: int) -> list[slice]:
+    """Cuts an axis into blocks of ``step``; the last one may be shorter."""
+    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
+
+
+def interpolation_matrix(size: int, full: int, dtype: torch.dtype, align_corners: bool = False) -> Tensor:
+    """Returns what each output along an axis is made of: weights (full, size), as ``interpolate`` has them."""
+    units = torch.eye(size, dtype=dtype, device='cpu')[None]
+    return F.interpolate(units, full, mode='linear', align_corners=align_corners)[0].T
+
+
+def _band(block: slice, weights: Tensor) -> tuple[slice, Tensor]:
+    """Returns what a block of outputs is made of: a slice of the inputs, and the weights (out, in)."""
+    weights = weights[block]
     used = weights.any(0).nonzero().flatten()
     source = slice(int(used[0]), int(used[-1]) + 1)
     return source, weights[:, source].contiguous()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mmplugins.functional.device import cpu_kernels
+from mmplugins.functional.pixels.upsampled import UpsampledLogits
 
 
 class HardPixels(NamedTuple):
@@ -97,7 +98,9 @@ def ohem_threshold(prob: Tensor, valid: Tensor, thresh: float, min_kept: int | f
     return torch.where(num_valid <= count, one, torch.maximum(kth, thresh))
 
 
-def zoomed_probability(logits: Tensor, label: Tensor, stride: int, ignore_index: int) -> tuple[Tensor, Tensor]:
+def zoomed_probability(
+    logits: Tensor | UpsampledLogits, label: Tensor, stride: int, ignore_index: int
+) -> tuple[Tensor, Tensor]:
     """Samples the probability of the true class on a grid that is ``stride`` times coarser.
 
     Follows ``scipy.ndimage.zoom`` with a factor of 1/stride: corners aligned, round(size / stride) points,
@@ -106,7 +109,7 @@ def zoomed_probability(logits: Tensor, label: Tensor, stride: int, ignore_index:
     the released code's threshold depends on it.
 
     Args:
-        logits: Shape (N, C, H, W).
+        logits: Shape (N, C, H, W); or ``UpsampledLogits`` of that shape.
         label: int64, shape (N, H, W).
         stride: Integer above 1.
         ignore_index: Label of pixels that are not valid.
@@ -119,10 +122,12 @@ def zoomed_probability(logits: Tensor, label: Tensor, stride: int, ignore_index:
     outside = rows.outside[:, None] | columns.outside  # (h, w)
     zoomed_label = zoomed_label.masked_fill(outside, 0)
     index = zoomed_label.masked_fill(zoomed_label == ignore_index, 0)[:, None]  # (N, 1, h, w)
+    upsampled = isinstance(logits, UpsampledLogits)
     prob = torch.zeros(zoomed_label.shape, dtype=logits.dtype, device=logits.device)
     for row, row_weight in ((rows.before, 1 - rows.fraction), (rows.after, rows.fraction)):
         for column, column_weight in ((columns.before, 1 - columns.fraction), (columns.after, columns.fraction)):
-            corner = logits[:, :, row[:, None], column].softmax(1)  # (N, C, h, w)
+            corner = logits.points(row, column) if upsampled else logits[:, :, row[:, None], column]
+            corner = corner.softmax(1)  # (N, C, h, w)
             share = (row_weight[:, None] * column_weight).to(prob.dtype)
             prob += share * corner.gather(1, index).squeeze(1)
     return prob.masked_fill(outside, 0).masked_fill(zoomed_label == ignore_index, 1), zoomed_label
@@ -149,7 +154,7 @@ def _zoom_grid(size: int, stride: int, device: torch.device) -> _ZoomGrid:
 
 
 def ohem_pixels(
-    logits: Tensor,
+    logits: Tensor | UpsampledLogits,
     label: Tensor,
     pixel_loss: Tensor,
     thresh: float = 0.7,
