@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mmplugins.functional.compat import extremes
 from mmplugins.functional.device import DeferredReads, cpu_kernels
-from mmplugins.functional.pixels.upsampled import UpsampledLogits
+from mmplugins.functional.upsampled import UpsampledLogits
 
 
 def as_maps(logits: Tensor | UpsampledLogits, mask: Tensor) -> tuple[Tensor | UpsampledLogits, Tensor]:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mmplugins.functional.device import DeferredReads
-from mmplugins.functional.pixels.upsampled import UpsampledLogits
+from mmplugins.functional.upsampled import UpsampledLogits
 
 NOTHING = torch.iinfo(torch.int64).min  # as ignore_index: every label is a class
 

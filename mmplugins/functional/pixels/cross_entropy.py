@@ -15,7 +15,7 @@ from torch.autograd.function import FunctionCtx
 from mmplugins.functional.compat import is_compiling
 from mmplugins.functional.device import cpu_kernels, without_autocast
 from mmplugins.functional.gradients import first_order
-from mmplugins.functional.pixels.upsampled import UpsampledLogits, over_blocks
+from mmplugins.functional.upsampled import UpsampledLogits, over_blocks
 
 
 def pixel_cross_entropy(logits: Tensor | UpsampledLogits, label: Tensor, ignore_index: int) -> Tensor:

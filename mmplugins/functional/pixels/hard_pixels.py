@@ -11,11 +11,13 @@ network is NaN. A pixel is valid if its label is not ``ignore_index``.
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from mmplugins.functional.compat import is_compiling
 from mmplugins.functional.device import cpu_kernels
-from mmplugins.functional.pixels.upsampled import UpsampledLogits
+from mmplugins.functional.upsampled import UpsampledLogits
 
 
 class HardPixels(NamedTuple):
@@ -35,8 +37,8 @@ class HardPixels(NamedTuple):
 def kth_smallest(values: Tensor, k: int | Tensor) -> Tensor:
     """Finds the k-th smallest of non-negative values.
 
-    On the CPU a count goes to torch's ``kthvalue``. That raises on CUDA where ``torch.use_deterministic_algorithms`` is
-    on, and takes no count that is known on the device only; then ``kth_smallest_by_bits`` finds the same value.
+    On the CPU a count goes to NumPy's partition. Elsewhere, and where the count is known on the device only,
+    ``kth_smallest_by_bits`` finds the same value.
 
     Args:
         values: float32 or float64, non-negative, at least one; any shape.
@@ -46,7 +48,9 @@ def kth_smallest(values: Tensor, k: int | Tensor) -> Tensor:
         Scalar of the values' dtype; infinity if a tensor k exceeds the number of values.
     """
     if isinstance(k, int) and cpu_kernels(values):
-        return values.flatten().kthvalue(k).values
+        if is_compiling():
+            return values.flatten().kthvalue(k).values
+        return torch.from_numpy(np.partition(values.detach().numpy(), k - 1, axis=None)[k - 1 : k])[0]
     return kth_smallest_by_bits(values, k)
 
 
@@ -183,7 +187,7 @@ def ohem_pixels(
     """
     with torch.no_grad():
         valid = label != ignore_index
-        prob = torch.exp(-pixel_loss)  # step 1
+        prob = pixel_loss.neg().exp_()  # step 1
         if threshold_stride == 1:  # step 2
             threshold = ohem_threshold(prob, valid, thresh, min_kept)
         else:

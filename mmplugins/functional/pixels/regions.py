@@ -24,9 +24,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmplugins.functional.device import at_once, cpu_kernels
 from mmplugins.functional.gradients import first_order
-from mmplugins.functional.masks.cpu import at_once
-from mmplugins.functional.pixels.upsampled import UpsampledLogits
+from mmplugins.functional.resizing import BandedResizer, PlainResizer
+from mmplugins.functional.upsampled import UpsampledLogits
 
 VARIANTS = ('paper', 'released')
 _CHUNK = 1 << 22  # pixels worked on at once where maps are upsampled, at least an image
@@ -218,14 +219,13 @@ class _RegionLoss(torch.autograd.Function):
         with_grad = ctx.needs_input_grad[0]
         value = logits.new_empty(len(logits))
         grad = torch.empty_like(logits) if with_grad else None
-        for images in _chunks(mask, all_at_once=align_corners is None):
+        resize = None if align_corners is None else _Resize(logits, mask, align_corners)
+        for images in _chunks(mask, all_at_once=resize is None):
             part = None if count is None else count[images].to(logits.dtype)
-            maps = logits[images]
-            if align_corners is not None:
-                maps = UpsampledLogits(maps, mask.shape[1:], align_corners).full()
+            maps = logits[images] if resize is None else resize.up(logits[images])
             value[images], slope = _region_loss(maps, mask[images], part, scale, terms, with_grad)
             if with_grad:
-                grad[images] = slope if align_corners is None else _downsampled(slope, logits.shape[1:], align_corners)
+                grad[images] = slope if resize is None else resize.down(slope)
         if with_grad:
             ctx.save_for_backward(grad)
         return value
@@ -237,10 +237,25 @@ class _RegionLoss(torch.autograd.Function):
         return grad * grad_value[:, None, None], None, None, None, None, None
 
 
-def _downsampled(slope: Tensor, size: torch.Size, align_corners: bool) -> Tensor:
-    """Brings the gradient to upsampled maps, (n, H, W), to the maps, (n, h, w)."""
-    shape, backward = (len(slope), 1, *size), torch.ops.aten.upsample_bilinear2d_backward
-    return backward(slope[:, None].contiguous(), slope.shape[1:], shape, align_corners, None, None)[:, 0]
+class _Resize:
+    """Upsamples maps to a mask's size and brings gradients back down."""
+
+    def __init__(self, logits: Tensor, mask: Tensor, align_corners: bool) -> None:
+        kind = BandedResizer if cpu_kernels(logits) else PlainResizer
+        step = max(1, _CPU_CHUNK // max(mask.shape[2], 1))
+        self._resizer = kind(logits.shape[1:], mask.shape[1:], logits.dtype, align_corners, step)
+
+    def up(self, maps: Tensor) -> Tensor:
+        """Upsamples (n, h, w) to (n, H, W)."""
+        wide = self._resizer.widen(maps)
+        return torch.cat([self._resizer.rows(wide, number) for number in range(len(self._resizer.blocks))], 1)
+
+    def down(self, slope: Tensor) -> Tensor:
+        """Brings the gradient (n, H, W) to (n, h, w)."""
+        total = None
+        for number, rows in enumerate(self._resizer.blocks):
+            total = self._resizer.add_rows(total, [slope[:, rows]], number)
+        return self._resizer.narrow(total)[0]
 
 
 def _chunks(mask: Tensor, all_at_once: bool) -> list[slice]:

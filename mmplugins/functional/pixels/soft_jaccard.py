@@ -11,7 +11,7 @@ from torch.autograd.function import FunctionCtx
 
 from mmplugins.functional.device import without_autocast
 from mmplugins.functional.gradients import first_order
-from mmplugins.functional.pixels.upsampled import UpsampledLogits, over_blocks
+from mmplugins.functional.upsampled import UpsampledLogits, over_blocks
 
 BLOCK = 8192  # pixels summed in float32 before the sums are added in float64
 

@@ -16,7 +16,7 @@ from mmplugins.functional.checks.labels import NOTHING, check_label_range, check
 from mmplugins.functional.device import DeferredReads, full_precision, without_autocast
 from mmplugins.functional.pixels.cross_entropy import pixel_cross_entropy, summed_cross_entropy
 from mmplugins.functional.pixels.reduction import check_reduction
-from mmplugins.functional.pixels.upsampled import UpsampledLogits, count_correct
+from mmplugins.functional.upsampled import UpsampledLogits, count_correct
 from mmplugins.models.losses.deferred_checks import DeferredChecks
 from mmplugins.registry import MODELS
 

@@ -19,7 +19,7 @@ from mmplugins.functional.checks.labels import (
 from mmplugins.functional.compat import compiled_where_exact
 from mmplugins.functional.device import full_precision, without_autocast
 from mmplugins.functional.pixels.reduction import check_reduction
-from mmplugins.functional.pixels.upsampled import UpsampledLogits
+from mmplugins.functional.upsampled import UpsampledLogits
 
 from .deferred_checks import DeferredChecks
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from mmplugins.functional.checks.binary_masks import as_maps, read_mask
 from mmplugins.functional.checks.labels import check_weight_shape
 from mmplugins.functional.pixels.reduction import reduce_loss
-from mmplugins.functional.pixels.upsampled import UpsampledLogits
+from mmplugins.functional.upsampled import UpsampledLogits
 
 from .base import BaseLoss
 

@@ -6,7 +6,7 @@ Paper: PFNet (CVPR 2021); released code: loss.py, ``IOU``. Difference: finite wh
 from torch import Tensor
 
 from mmplugins.functional.pixels.regions import soft_iou_loss
-from mmplugins.functional.pixels.upsampled import UpsampledLogits
+from mmplugins.functional.upsampled import UpsampledLogits
 from mmplugins.registry import MODELS
 
 from .region_loss import BaseRegionLoss

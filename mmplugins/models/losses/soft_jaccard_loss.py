@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmplugins.functional.pixels.reduction import reduce_loss
 from mmplugins.functional.pixels.soft_jaccard import soft_jaccard_loss
-from mmplugins.functional.pixels.upsampled import UpsampledLogits
+from mmplugins.functional.upsampled import UpsampledLogits
 from mmplugins.registry import MODELS
 
 from .base import BaseLabelLoss

@@ -8,7 +8,7 @@ does not. F3Net's and PraNet's losses add 1 to intersection and union; PFNet's a
 from torch import Tensor
 
 from mmplugins.functional.pixels.regions import check_kernel_size, check_variant, structure_loss
-from mmplugins.functional.pixels.upsampled import UpsampledLogits
+from mmplugins.functional.upsampled import UpsampledLogits
 from mmplugins.registry import MODELS
 
 from .region_loss import BaseRegionLoss

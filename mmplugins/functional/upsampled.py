@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmplugins.functional.device import cpu_kernels, full_dtype, upload, without_autocast
-from mmplugins.functional.masks.cpu import BandedResizer, at_once, interpolation_matrix, row_blocks
+from mmplugins.functional.device import at_once, cpu_kernels, full_dtype, upload, without_autocast, zeros_buffer
+from mmplugins.functional.resizing import BandedResizer, interpolation_matrix, row_blocks
 
 _CPU_ELEMENTS, _ELEMENTS = 1 << 18, 1 << 24  # of a block, on the CPU and elsewhere; at least a row
 
@@ -123,18 +123,24 @@ def over_blocks(logits: UpsampledLogits, visit: Visit, with_grad: bool = False) 
         return grad
     resizer = _resizer(logits)
     for image, maps in enumerate(logits.logits):
-        # A softmax does not see what all classes of a pixel have in common. Without it float32 keeps its digits, and
-        # interpolation commutes with taking it away.
-        maps = maps - maps.amax(0)
-        wide = resizer.widen(maps.transpose(0, 1).contiguous())  # (h, C, W)
-        total = torch.zeros_like(wide) if with_grad else None
-        for number, rows in enumerate(resizer.blocks):
-            field = visit(image, rows, resizer.rows_first(wide, number))
-            if with_grad:
-                resizer.add_rows_first(total, field, number)
+        found = _over_image(resizer, image, maps, visit, with_grad)
         if with_grad:
-            grad[image] = resizer.narrow(total).transpose(0, 1)
+            grad[image] = found
     return grad
+
+
+def _over_image(
+    resizer: 'BandedResizer | _BetweenTwo', image: int, maps: Tensor, visit: Visit, with_grad: bool
+) -> Tensor | None:
+    # A softmax does not see what all classes of a pixel have in common. Without it float32 keeps its digits, and
+    # interpolation commutes with taking it away.
+    wide = resizer.widen((maps - maps.amax(0)).transpose(0, 1).contiguous())  # (h, C, W)
+    total = zeros_buffer(wide.shape, wide.dtype, wide.device) if with_grad else None
+    for number, rows in enumerate(resizer.blocks):
+        field = visit(image, rows, resizer.rows_first(wide, number))
+        if with_grad:
+            resizer.add_rows_first(total, field, number)
+    return resizer.narrow(total).transpose(0, 1) if with_grad else None
 
 
 def count_correct(logits: UpsampledLogits, label: Tensor, ignore_index: int | None) -> Tensor:
@@ -189,7 +195,7 @@ class _Neighbours:
         return self.fraction[places].view(-1, *[1] * (-1 - dim))
 
 
-class _PlainResizer:
+class _BetweenTwo:
     """Takes and returns what ``BandedResizer`` does for maps whose rows come first."""
 
     def __init__(self, logits: UpsampledLogits, step: int) -> None:
@@ -211,9 +217,9 @@ class _PlainResizer:
         return maps
 
 
-def _resizer(logits: UpsampledLogits) -> BandedResizer | _PlainResizer:
+def _resizer(logits: UpsampledLogits) -> BandedResizer | _BetweenTwo:
     row = max(logits.shape[1] * logits.shape[3], 1)
     step = at_once(logits.device, _CPU_ELEMENTS // row, _ELEMENTS // row)
     if cpu_kernels(logits.device):
         return BandedResizer(logits.logits.shape[2:], logits.size, logits.dtype, logits.align_corners, step)
-    return _PlainResizer(logits, step)
+    return _BetweenTwo(logits, step)
