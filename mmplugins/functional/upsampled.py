@@ -21,7 +21,7 @@ from torch import Tensor
 from mmplugins.functional.device import at_once, cpu_kernels, full_dtype, upload, without_autocast, zeros_buffer
 from mmplugins.functional.resizing import BandedResizer, interpolation_matrix, row_blocks
 
-_CPU_ELEMENTS, _ELEMENTS = 1 << 18, 1 << 24  # of a block, on the CPU and elsewhere; at least a row
+_CPU_ELEMENTS, _ELEMENTS = 1 << 19, 1 << 24  # of a block, on the CPU for each thread, and elsewhere; at least a row
 
 Visit = Callable[[int, slice, Tensor], Tensor | None]
 
@@ -219,7 +219,7 @@ class _BetweenTwo:
 
 def _resizer(logits: UpsampledLogits) -> BandedResizer | _BetweenTwo:
     row = max(logits.shape[1] * logits.shape[3], 1)
-    step = at_once(logits.device, _CPU_ELEMENTS // row, _ELEMENTS // row)
+    step = at_once(logits.device, _CPU_ELEMENTS * torch.get_num_threads() // row, _ELEMENTS // row)
     if cpu_kernels(logits.device):
         return BandedResizer(logits.logits.shape[2:], logits.size, logits.dtype, logits.align_corners, step)
     return _BetweenTwo(logits, step)

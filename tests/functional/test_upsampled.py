@@ -133,11 +133,11 @@ def test_a_block_is_much_smaller_than_the_map():
     sizes = []
     for path in (False, True):
         with plain_path() if path else torch.no_grad():
-            shape = (1, 19, 1025, 2049) if path else (1, 19, 385, 385)
+            shape = (1, 19, 1025, 2049) if path else (1, 19, 385, 769)
             low = torch.zeros(*shape[:2], 5, 5)
             over_blocks(UpsampledLogits(low, shape[2:]), lambda image, rows, x: sizes.append(x.numel()))
             assert sum(sizes) == torch.Size(shape).numel()
-            assert max(sizes) <= (upsampled._ELEMENTS if path else upsampled._CPU_ELEMENTS)
+            assert max(sizes) <= (upsampled._ELEMENTS if path else upsampled._CPU_ELEMENTS * torch.get_num_threads())
             sizes.clear()
 
 
@@ -152,3 +152,13 @@ def test_cuda_equals_cpu(name):
     torch.testing.assert_close(value.cpu(), expected, rtol=1e-5, atol=1e-5)
     (grad,), (expected_grad,) = torch.autograd.grad(value.sum(), on_device), torch.autograd.grad(expected.sum(), logits)
     torch.testing.assert_close(grad.cpu(), expected_grad, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('name', LOSSES)
+def test_runs_on_another_device(name):
+    """On torch's 'meta' device, what does not lie on the logits' device, or asks it for a value, raises."""
+    logits, label, weight = (x.detach().to('meta') for x in case(torch.float32))
+    value = LOSSES[name](UpsampledLogits(logits.requires_grad_(), label.shape[1:]), label, weight)
+    (grad,) = torch.autograd.grad(value.sum(), logits)
+    assert (grad.device.type, grad.shape) == ('meta', logits.shape)
+    assert count_correct(UpsampledLogits(logits, label.shape[1:]), label, 255).device.type == 'meta'

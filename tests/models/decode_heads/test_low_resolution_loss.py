@@ -219,5 +219,5 @@ def test_a_training_has_the_same_loss_curve(loss):
             optimizer.step()
             curve.append([float(log[name]) for name in sorted(log) if 'loss' in name])
         curves.append(torch.tensor(curve))
-    assert (curves[0][-1] - curves[0][0]).abs().min() > 1e-4  # it trains
+    assert (curves[0][-1] - curves[0][0]).abs().max() > 1e-3  # it trains
     torch.testing.assert_close(curves[1], curves[0], rtol=1e-5, atol=0)
