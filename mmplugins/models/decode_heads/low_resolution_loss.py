@@ -5,6 +5,7 @@ mmseg's heads upsample their logits to the size of the label before they compute
 """
 
 from functools import cache
+from inspect import unwrap
 
 import torch
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -54,6 +55,7 @@ class LowResolutionLoss(DeferredChecks, BaseDecodeHead):
                 "BaseDecodeHead; use the head's plain type"
             )
 
+    @torch.compiler.disable  # a loop over blocks, and gradients written by hand
     def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: list) -> dict[str, Tensor]:
         """Computes the losses and the accuracy.
 
@@ -141,10 +143,9 @@ def _blank(head: type) -> LowResolutionLoss:
 def _goes_its_own_way(head: type) -> type | None:
     """Returns the class of a head's that computes its losses without calling ``loss_by_feat`` of the next class."""
     for cls in head.__mro__[: head.__mro__.index(LowResolutionLoss)]:
-        if method := vars(cls).get('loss_by_feat'):
-            names = (*method.__code__.co_names, *method.__code__.co_freevars)
-            if not {'super', 'loss_by_feat', '__class__'} <= set(names):
-                return cls
+        code = getattr(unwrap(vars(cls).get('loss_by_feat', cls)), '__code__', None)
+        if code is not None and not {'super', 'loss_by_feat'} <= set(code.co_names):
+            return cls
     return None
 
 

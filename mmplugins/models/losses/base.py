@@ -125,7 +125,7 @@ class BaseLabelLoss(BaseLoss):
         **shared: Settings of ``BaseLoss``.
     """
 
-    takes_upsampled_logits = True
+    takes_upsampled_logits = True  # so that LowResolutionLossHead may use it
 
     def __init__(self, *, class_weight: Sequence[float] | str | None = None, **shared) -> None:
         super().__init__(**shared)

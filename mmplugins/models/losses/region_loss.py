@@ -35,7 +35,7 @@ class BaseRegionLoss(BaseLoss):
         TypeError: Logits that are not floating.
     """
 
-    takes_upsampled_logits = True
+    takes_upsampled_logits = True  # so that LowResolutionLossHead may use it
 
     def compute(
         self,
