@@ -1,6 +1,7 @@
 """What has to do with the device that tensors lie on, and with their precision.
 
-- ``cpu_kernels`` is the one switch between the CPU's own kernels and the plain path, which is what a GPU runs.
+- ``cpu_kernels`` is the one switch between the CPU's own kernels and the plain path, which is what a GPU runs;
+  ``at_once`` is how many things each of them works on together.
 - ``full_precision`` is the rule that all losses and costs compute in float32, float64 for float64.
 - ``upload`` copies from the host without waiting. ``DeferredReads`` is the way back: a check or a log that needs a
   number from the device would stall the device's queue at every step, so the number is copied to pinned memory behind
@@ -31,6 +32,11 @@ def cpu_kernels(x: Tensor | torch.device) -> bool:
     """Whether the CPU's own kernels serve a tensor or device; else the plain path does, on every device."""
     device = x.device if isinstance(x, Tensor) else x
     return device.type == 'cpu' and not _Switch.plain
+
+
+def at_once(x: Tensor | torch.device, on_cpu: int, elsewhere: int) -> int:
+    """Returns how many things are worked on together: few on the CPU, so that they stay in its cache; at least 1."""
+    return max(1, on_cpu if cpu_kernels(x) else elsewhere)
 
 
 @contextmanager

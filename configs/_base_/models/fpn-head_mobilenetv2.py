@@ -21,7 +21,8 @@ model = dict(
         norm_cfg=norm_cfg,
     ),
     decode_head=dict(
-        type='mmplugins.FPNSegmentationHead',
+        type='mmplugins.LowResolutionLossHead',  # a map of all classes at the label's size is never made
+        head='mmplugins.FPNSegmentationHead',
         in_channels=[24, 32, 96, 320],
         channels=256,
         num_classes=num_classes,

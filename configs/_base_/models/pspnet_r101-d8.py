@@ -29,7 +29,8 @@ model = dict(
         init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://resnet101_v1c'),
     ),
     decode_head=dict(
-        type='PSPHead',
+        type='mmplugins.LowResolutionLossHead',  # a map of all classes at the label's size is never made
+        head='PSPHead',
         in_channels=2048,
         in_index=3,
         channels=512,
@@ -43,7 +44,8 @@ model = dict(
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True, loss_weight=1.0),
     ),
     auxiliary_head=dict(
-        type='FCNHead',
+        type='mmplugins.LowResolutionLossHead',
+        head='FCNHead',
         in_channels=1024,
         in_index=2,
         channels=512,

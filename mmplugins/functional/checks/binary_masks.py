@@ -5,9 +5,10 @@ from torch import Tensor
 
 from mmplugins.functional.compat import extremes
 from mmplugins.functional.device import DeferredReads, cpu_kernels
+from mmplugins.functional.upsampled import UpsampledLogits
 
 
-def as_maps(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def as_maps(logits: Tensor | UpsampledLogits, mask: Tensor) -> tuple[Tensor | UpsampledLogits, Tensor]:
     """Drops the channel axis of logits and mask.
 
     Args:

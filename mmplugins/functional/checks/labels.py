@@ -4,17 +4,18 @@ import torch
 from torch import Tensor
 
 from mmplugins.functional.device import DeferredReads
+from mmplugins.functional.upsampled import UpsampledLogits
 
 NOTHING = torch.iinfo(torch.int64).min  # as ignore_index: every label is a class
 
 
-def check_floating(name: str, value: Tensor) -> None:
+def check_floating(name: str, value: Tensor | UpsampledLogits) -> None:
     """Raises TypeError if logits are not floating."""
-    if not torch.is_floating_point(value):
+    if not value.dtype.is_floating_point:
         raise TypeError(f'{name} must be floating-point logits, got {value.dtype}; pass what the head computed')
 
 
-def check_label_shape(logits: Tensor, label: Tensor) -> None:
+def check_label_shape(logits: Tensor | UpsampledLogits, label: Tensor) -> None:
     """Checks that a label map fits the logits.
 
     Args:

@@ -6,16 +6,12 @@ What they have in common is that they work on pieces that fit the processor's ca
   lower right of a corner between four pixels, with zeros around the mask. A point then costs one gather instead of four
   and needs no test whether a pixel is outside.
 - Points are sorted by the pixel that they fall on.
-- Maps are upsampled a block of rows at a time: along each axis it is a product with a band of the interpolation matrix.
 
-Letters: G masks, H W their size, P points, M rows of points; n maps, h w their size, R rows of a block, k gradients.
+Letters: G masks, H W their size, P points, M rows of points.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmplugins.functional.device import cpu_kernels, empty_buffer
@@ -24,14 +20,7 @@ _EXACT = 1 << 24  # integers below it are exact in float32
 _WORTH_PACKING = 128  # pixels that are packed in the time that it saves on one point
 _POINTS = 1 << 16  # points worked on at once, so that the dozen arrays of them stay in the cache
 _SMALL = 1 << 18  # pixels of all masks of an image up to which they are worked on together
-_PIXELS = 1 << 16  # pixels of a block of rows
-_COLUMNS = 128  # width of a block of columns
 _MINUS_ONE, _MINUS_HALF = (torch.tensor(value, device='cpu') for value in (-1.0, -0.5))  # a scalar costs as a sum does
-
-
-def at_once(x: Tensor | torch.device, on_cpu: int, elsewhere: int) -> int:
-    """Returns how many things are worked on together: few on the CPU, so that they stay in its cache; at least 1."""
-    return max(1, on_cpu if cpu_kernels(x) else elsewhere)
 
 
 def pixel_position(coordinate: Tensor, size: int) -> Tensor:
@@ -178,55 +167,3 @@ def _interpolate(packed: Tensor, corner: Tensor, right: Tensor, down: Tensor) ->
     corners = [(bits >> shift & 1 if shift < 3 else bits >> 3).to(right.dtype) for shift in range(4)]
     upper, lower = corners[0].lerp_(corners[1], right), corners[2].lerp_(corners[3], right)
     return upper.lerp_(lower, down)
-
-
-class BandedResizer:
-    """Upsamples maps block by block, bilinear, corners not aligned, and brings gradients back down.
-
-    Args:
-        size: h, w.
-        full: H, W.
-        dtype: Of the maps.
-    """
-
-    def __init__(self, size: Sequence[int], full: Sequence[int], dtype: torch.dtype) -> None:
-        self.size, self.full = tuple(size), tuple(full)
-        step = max(1, _PIXELS // max(full[1], 1))
-        self.blocks = [slice(start, min(start + step, full[0])) for start in range(0, full[0], step)]
-        self._rows = [_band(block, size[0], full[0], dtype) for block in self.blocks]
-        columns = [slice(start, min(start + _COLUMNS, full[1])) for start in range(0, full[1], _COLUMNS)]
-        self._columns = [(block, *_band(block, size[1], full[1], dtype)) for block in columns]
-
-    def widen(self, maps: Tensor) -> Tensor:
-        """Upsamples the columns: (n, h, w) to (n, h, W)."""
-        return torch.cat([maps[..., source] @ band.T for _, source, band in self._columns], -1)
-
-    def rows(self, wide: Tensor, block: int) -> Tensor:
-        """Upsamples a block of rows from what ``widen`` returned: (n, R, W)."""
-        source, band = self._rows[block]
-        return band @ wide[:, source]
-
-    def add_rows(self, total: Tensor | None, fields: Sequence[Tensor], block: int) -> Tensor:
-        """Adds the gradients of a block of rows, (n, R, W) each, to those of ``widen``'s output, (k, n, h, W)."""
-        if total is None:
-            total = fields[0].new_zeros(len(fields), len(fields[0]), self.size[0], self.full[1])
-        source, band = self._rows[block]
-        for part, field in zip(total, fields, strict=True):
-            part[:, source].baddbmm_(band.T.expand(len(field), -1, -1), field)
-        return total
-
-    def narrow(self, total: Tensor) -> Tensor:
-        """Brings the gradients of ``widen``'s output to its input: (k, n, h, w)."""
-        maps = total.new_zeros(*total.shape[:-1], self.size[1])
-        for block, source, band in self._columns:
-            maps[..., source] += total[..., block] @ band
-        return maps
-
-
-def _band(block: slice, size: int, full: int, dtype: torch.dtype) -> tuple[slice, Tensor]:
-    """Returns what a block of outputs along an axis is made of: a slice of the inputs, and the weights (out, in)."""
-    weights = F.interpolate(torch.eye(size, dtype=dtype)[None], full, mode='linear', align_corners=False)[0]
-    weights = weights[:, block].T
-    used = weights.any(0).nonzero().flatten()
-    source = slice(int(used[0]), int(used[-1]) + 1)
-    return source, weights[:, source].contiguous()

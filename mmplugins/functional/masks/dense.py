@@ -12,20 +12,18 @@ b, so q and q t are brought to low resolution apart.
 Letters: h w size of the logits, H W of the masks, n pairs worked on together, R rows, M pairs.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from mmplugins.functional.device import cpu_kernels, empty_buffer, zeros_buffer
+from mmplugins.functional.device import at_once, cpu_kernels, empty_buffer, zeros_buffer
 from mmplugins.functional.gradients import first_order
-from mmplugins.functional.masks.cpu import BandedResizer, at_once
 from mmplugins.functional.masks.formulas import binary_focal_dice, dice_of_sums, soft_focal_dice
 from mmplugins.functional.masks.ignored import IGNORED_LOGIT
 from mmplugins.functional.masks.inputs import MaskInputs
 from mmplugins.functional.masks.sampled_logits import flat_rows
+from mmplugins.functional.resizing import BandedResizer, PlainResizer
 from mmplugins.functional.sets.pairs import MatchedPairs
 
 _CPU_PIXELS, _PIXELS = 1 << 16, 1 << 24  # worked on at once, on the CPU and elsewhere; at least one mask
@@ -106,14 +104,14 @@ def focal_dice_slopes(
     """
     values = torch.zeros(2, len(pairs.layer), dtype=inputs.dtype, device=inputs.device)
     slopes = empty_buffer((2, len(pairs.layer), *inputs.size), inputs.dtype, inputs.device) if with_grad else None
-    resizers: dict[tuple, BandedResizer | _PlainResizer] = {}
+    resizers: dict[tuple, BandedResizer | PlainResizer] = {}
     ignored = [None if one is None else one.upsampled() for one in inputs.ignored]
     pixels = max([1, *(mask[0].numel() for mask in inputs.masks if len(mask))])
     for block in pairs.blocks(at_once(inputs.device, _CPU_PIXELS // pixels, _PIXELS // pixels)):
         masks, pixels_ignored, places = inputs.masks[block.image], ignored[block.image], block.places
         shape = tuple(masks.shape[1:])
         if shape not in resizers:
-            kind = BandedResizer if cpu_kernels(inputs.device) else _PlainResizer
+            kind = BandedResizer if cpu_kernels(inputs.device) else PlainResizer
             resizers[shape] = kind(inputs.size, shape, inputs.dtype)
         maps = inputs.pair_maps(block, pairs.query)
         (focal, both, prob, target), fields = _sums_and_fields(  # step 1
@@ -134,7 +132,7 @@ def _sums_and_fields(
     masks: Tensor,
     index: Tensor,
     ignored: Tensor | None,
-    resizer: 'BandedResizer | _PlainResizer',
+    resizer: BandedResizer | PlainResizer,
     settings: tuple[float, float],
     with_grad: bool,
 ) -> tuple[Tensor, Tensor | None]:
@@ -168,24 +166,3 @@ def _sums_and_fields(
         if with_grad:
             total = resizer.add_rows(total, fields, number)
     return sums, resizer.narrow(total) if with_grad else None
-
-
-class _PlainResizer:
-    """Upsamples maps by ``interpolate``, all rows as one block; takes and returns what ``BandedResizer`` does."""
-
-    def __init__(self, size: Sequence[int], full: Sequence[int], dtype: torch.dtype) -> None:
-        self.size, self.full = tuple(size), tuple(full)
-        self.blocks = [slice(0, full[0])]
-
-    def widen(self, maps: Tensor) -> Tensor:
-        return maps
-
-    def rows(self, maps: Tensor, block: int) -> Tensor:
-        return F.interpolate(maps[:, None], self.full, mode='bilinear', align_corners=False)[:, 0]
-
-    def add_rows(self, total: None, fields: Sequence[Tensor], block: int) -> Tensor:
-        shape, backward = (len(fields[0]), 1, *self.size), torch.ops.aten.upsample_bilinear2d_backward
-        return torch.stack([backward(field[:, None], self.full, shape, False, None, None)[:, 0] for field in fields])
-
-    def narrow(self, total: Tensor) -> Tensor:
-        return total

@@ -22,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmplugins.functional.device import full_dtype, full_precision, zeros_buffer
+from mmplugins.functional.device import at_once, full_dtype, full_precision, zeros_buffer
 from mmplugins.functional.gradients import first_order
-from mmplugins.functional.masks.cpu import at_once, smallest, to_grid
+from mmplugins.functional.masks.cpu import smallest, to_grid
 from mmplugins.functional.masks.product import product_of, tell_rows
 
 _CPU_MAPS = 16  # maps sampled together at shared points

@@ -1,4 +1,7 @@
-"""Cross entropy of each pixel, for losses that keep a part of the pixels.
+"""Cross entropy of each pixel, for losses that keep a part of the pixels, and its weighted sum.
+
+Both take logits of the labels' size, or ``UpsampledLogits``, of which they make a block of rows at a time: once in all
+where the weights are known, once more for the gradient where the loss of each pixel is asked for.
 
 Differences from ``torch.nn.functional.cross_entropy``: there is no second derivative; the backward pass makes one map
 of the logits' size, and on the CPU, where most pixels were not kept, it computes the kept ones alone.
@@ -10,24 +13,47 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from mmplugins.functional.compat import is_compiling
-from mmplugins.functional.device import cpu_kernels
+from mmplugins.functional.device import cpu_kernels, without_autocast
 from mmplugins.functional.gradients import first_order
+from mmplugins.functional.upsampled import UpsampledLogits, over_blocks
 
 
-def pixel_cross_entropy(logits: Tensor, label: Tensor, ignore_index: int) -> Tensor:
+def pixel_cross_entropy(logits: Tensor | UpsampledLogits, label: Tensor, ignore_index: int) -> Tensor:
     """Computes the cross entropy of each pixel.
 
     Args:
-        logits: Shape (N, C, H, W).
+        logits: Shape (N, C, H, W); or ``UpsampledLogits`` of that shape.
         label: int64, shape (N, H, W), each value a class or ``ignore_index``.
         ignore_index: Label of pixels that are not valid; their loss is 0.
 
     Returns:
         Shape (N, H, W).
     """
+    if isinstance(logits, UpsampledLogits):
+        return _UpsampledPixels.apply(logits.logits, label, ignore_index, logits.size, logits.align_corners)
     if is_compiling():  # the compiler fuses torch's own, and could not follow a choice of pixels
         return F.cross_entropy(logits, label, ignore_index=ignore_index, reduction='none')
     return _PixelCrossEntropy.apply(logits, label, ignore_index)
+
+
+def summed_cross_entropy(
+    logits: Tensor | UpsampledLogits, label: Tensor, ignore_index: int, share: Tensor | None = None
+) -> Tensor:
+    """Computes the sum of the cross entropy over the valid pixels.
+
+    Args:
+        logits: Shape (N, C, H, W); or ``UpsampledLogits`` of that shape.
+        label: int64, shape (N, H, W), each value a class or ``ignore_index``.
+        ignore_index: Label of pixels that are not valid.
+        share: Factor of each pixel, shape (N, H, W); None: 1. No gradient flows to it.
+
+    Returns:
+        A scalar.
+    """
+    if not isinstance(logits, UpsampledLogits):
+        pixels = pixel_cross_entropy(logits, label, ignore_index)
+        return (pixels if share is None else pixels * share.detach()).sum()
+    return _UpsampledSum.apply(logits.logits, label, share, ignore_index, logits.size, logits.align_corners)
 
 
 class _PixelCrossEntropy(torch.autograd.Function):
@@ -58,3 +84,95 @@ class _PixelCrossEntropy(torch.autograd.Function):
         else:
             grad = log_prob.exp().mul_(grad_loss[:, None]).scatter_add_(1, index, -grad_loss[:, None])
         return grad.unflatten(2, ctx.size), None, None
+
+
+class _UpsampledPixels(torch.autograd.Function):
+    """The loss of each pixel of logits (N, C, h, w)."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, logits: Tensor, label: Tensor, ignore_index: int, size: tuple[int, int], align_corners: bool
+    ) -> Tensor:
+        loss, log_sum = (torch.empty(label.shape, dtype=logits.dtype, device=logits.device) for _ in range(2))
+
+        def visit(image: int, rows: slice, x: Tensor) -> None:
+            index, ignored = _index(label[image, rows], ignore_index)
+            top, total, true = _softmax_parts(x, index)
+            log_total = total.log_()
+            torch.sub(log_total, true, out=loss[image, rows]).masked_fill_(ignored, 0)
+            torch.add(log_total, top, out=log_sum[image, rows])
+
+        over_blocks(UpsampledLogits(logits, size, align_corners), visit)
+        ctx.save_for_backward(logits, label, log_sum)
+        ctx.settings = ignore_index, size, align_corners
+        return loss
+
+    @staticmethod
+    @first_order('pixel_cross_entropy')
+    def backward(ctx: FunctionCtx, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
+        logits, label, log_sum = ctx.saved_tensors
+        ignore_index, size, align_corners = ctx.settings
+
+        def visit(image: int, rows: slice, x: Tensor) -> Tensor:
+            index, ignored = _index(label[image, rows], ignore_index)
+            share = grad_loss[image, rows].masked_fill(ignored, 0)[:, None]  # (R, 1, W)
+            x.sub_(log_sum[image, rows][:, None]).exp_().mul_(share)
+            return x.scatter_add_(1, index, -share)
+
+        with without_autocast(logits.device):  # the state at the backward call is not forward's
+            grad = over_blocks(UpsampledLogits(logits, size, align_corners), visit, with_grad=True)
+        return grad, None, None, None, None
+
+
+class _UpsampledSum(torch.autograd.Function):
+    """The sum over all pixels of logits (N, C, h, w), and its gradient with it."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        logits: Tensor,
+        label: Tensor,
+        share: Tensor | None,
+        ignore_index: int,
+        size: tuple[int, int],
+        align_corners: bool,
+    ) -> Tensor:
+        with_grad = ctx.needs_input_grad[0]
+        value = torch.zeros((), dtype=torch.float64, device=logits.device)
+
+        def visit(image: int, rows: slice, x: Tensor) -> Tensor | None:
+            index, ignored = _index(label[image, rows], ignore_index)
+            part = (~ignored).to(x.dtype) if share is None else share[image, rows].masked_fill(ignored, 0)
+            _, total, true = _softmax_parts(x, index)
+            value.add_((total.log() - true).masked_fill_(ignored, 0).mul_(part).sum())
+            if not with_grad:
+                return None
+            return x.mul_((part / total)[:, None]).scatter_add_(1, index, -part[:, None])
+
+        grad = over_blocks(UpsampledLogits(logits, size, align_corners), visit, with_grad)
+        if with_grad:
+            ctx.save_for_backward(grad)
+        return value.to(logits.dtype)
+
+    @staticmethod
+    @first_order('summed_cross_entropy')
+    def backward(ctx: FunctionCtx, grad_value: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = ctx.saved_tensors
+        return grad * grad_value, None, None, None, None, None
+
+
+def _index(label: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Returns classes to gather, (R, 1, W), and which pixels are ignored, (R, W), of labels (R, W)."""
+    ignored = label == ignore_index
+    return label.masked_fill(ignored, 0)[:, None], ignored
+
+
+def _softmax_parts(x: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Turns logits (R, C, W) into exp(logits - their largest), in place.
+
+    Returns:
+        The largest, the sum of the exponentials, and the true class's logit less the largest, (R, W) each.
+    """
+    top = x.amax(1, keepdim=True)
+    true = x.sub_(top).gather(1, index).squeeze(1)
+    return top.squeeze(1), x.exp_().sum(1), true

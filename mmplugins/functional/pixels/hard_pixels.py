@@ -11,10 +11,13 @@ network is NaN. A pixel is valid if its label is not ``ignore_index``.
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from mmplugins.functional.compat import is_compiling
 from mmplugins.functional.device import cpu_kernels
+from mmplugins.functional.upsampled import UpsampledLogits
 
 
 class HardPixels(NamedTuple):
@@ -34,8 +37,8 @@ class HardPixels(NamedTuple):
 def kth_smallest(values: Tensor, k: int | Tensor) -> Tensor:
     """Finds the k-th smallest of non-negative values.
 
-    On the CPU a count goes to torch's ``kthvalue``. That raises on CUDA where ``torch.use_deterministic_algorithms`` is
-    on, and takes no count that is known on the device only; then ``kth_smallest_by_bits`` finds the same value.
+    On the CPU a count goes to NumPy's partition. Elsewhere, and where the count is known on the device only,
+    ``kth_smallest_by_bits`` finds the same value.
 
     Args:
         values: float32 or float64, non-negative, at least one; any shape.
@@ -45,7 +48,9 @@ def kth_smallest(values: Tensor, k: int | Tensor) -> Tensor:
         Scalar of the values' dtype; infinity if a tensor k exceeds the number of values.
     """
     if isinstance(k, int) and cpu_kernels(values):
-        return values.flatten().kthvalue(k).values
+        if is_compiling():
+            return values.flatten().kthvalue(k).values
+        return torch.from_numpy(np.partition(values.detach().numpy(), k - 1, axis=None)[k - 1 : k])[0]
     return kth_smallest_by_bits(values, k)
 
 
@@ -97,7 +102,9 @@ def ohem_threshold(prob: Tensor, valid: Tensor, thresh: float, min_kept: int | f
     return torch.where(num_valid <= count, one, torch.maximum(kth, thresh))
 
 
-def zoomed_probability(logits: Tensor, label: Tensor, stride: int, ignore_index: int) -> tuple[Tensor, Tensor]:
+def zoomed_probability(
+    logits: Tensor | UpsampledLogits, label: Tensor, stride: int, ignore_index: int
+) -> tuple[Tensor, Tensor]:
     """Samples the probability of the true class on a grid that is ``stride`` times coarser.
 
     Follows ``scipy.ndimage.zoom`` with a factor of 1/stride: corners aligned, round(size / stride) points,
@@ -106,7 +113,7 @@ def zoomed_probability(logits: Tensor, label: Tensor, stride: int, ignore_index:
     the released code's threshold depends on it.
 
     Args:
-        logits: Shape (N, C, H, W).
+        logits: Shape (N, C, H, W); or ``UpsampledLogits`` of that shape.
         label: int64, shape (N, H, W).
         stride: Integer above 1.
         ignore_index: Label of pixels that are not valid.
@@ -119,10 +126,12 @@ def zoomed_probability(logits: Tensor, label: Tensor, stride: int, ignore_index:
     outside = rows.outside[:, None] | columns.outside  # (h, w)
     zoomed_label = zoomed_label.masked_fill(outside, 0)
     index = zoomed_label.masked_fill(zoomed_label == ignore_index, 0)[:, None]  # (N, 1, h, w)
+    upsampled = isinstance(logits, UpsampledLogits)
     prob = torch.zeros(zoomed_label.shape, dtype=logits.dtype, device=logits.device)
     for row, row_weight in ((rows.before, 1 - rows.fraction), (rows.after, rows.fraction)):
         for column, column_weight in ((columns.before, 1 - columns.fraction), (columns.after, columns.fraction)):
-            corner = logits[:, :, row[:, None], column].softmax(1)  # (N, C, h, w)
+            corner = logits.points(row, column) if upsampled else logits[:, :, row[:, None], column]
+            corner = corner.softmax(1)  # (N, C, h, w)
             share = (row_weight[:, None] * column_weight).to(prob.dtype)
             prob += share * corner.gather(1, index).squeeze(1)
     return prob.masked_fill(outside, 0).masked_fill(zoomed_label == ignore_index, 1), zoomed_label
@@ -149,7 +158,7 @@ def _zoom_grid(size: int, stride: int, device: torch.device) -> _ZoomGrid:
 
 
 def ohem_pixels(
-    logits: Tensor,
+    logits: Tensor | UpsampledLogits,
     label: Tensor,
     pixel_loss: Tensor,
     thresh: float = 0.7,
@@ -178,7 +187,7 @@ def ohem_pixels(
     """
     with torch.no_grad():
         valid = label != ignore_index
-        prob = torch.exp(-pixel_loss)  # step 1
+        prob = pixel_loss.neg().exp_()  # step 1
         if threshold_stride == 1:  # step 2
             threshold = ohem_threshold(prob, valid, thresh, min_kept)
         else:

@@ -13,6 +13,7 @@ Deliberate differences:
   gradient 0.
 - Pixels have a count: 2 counts a pixel twice in every sum, mean and weight; a pixel with the count 0 is not valid.
 - The box filter sums along one axis and then the other, and makes sums of 2, 4, 8, ... neighbours from one another.
+- Of ``UpsampledLogits`` an image is upsampled at a time.
 - The value and the gradient, which is written by hand, are computed together, on the CPU a few images at a time. Only
   the gradient is kept for the backward pass; there is no second derivative.
 """
@@ -23,10 +24,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmplugins.functional.device import cpu_kernels
+from mmplugins.functional.device import at_once, cpu_kernels
 from mmplugins.functional.gradients import first_order
+from mmplugins.functional.resizing import BandedResizer, PlainResizer
+from mmplugins.functional.upsampled import UpsampledLogits
 
 VARIANTS = ('paper', 'released')
+_CHUNK = 1 << 22  # pixels worked on at once where maps are upsampled, at least an image
 _CPU_CHUNK = 1 << 15  # pixels: the eight or so float32 buffers of this size stay in a core's L2 cache
 
 
@@ -92,31 +96,31 @@ def edge_weight(mask: Tensor, kernel_size: int = 31, strength: float = 5.0) -> T
     return box_filter(mask, kernel_size).sub_(mask).abs_().mul_(strength).add_(1)
 
 
-def soft_iou_loss(logits: Tensor, mask: Tensor, count: Tensor | None = None) -> Tensor:
+def soft_iou_loss(logits: Tensor | UpsampledLogits, mask: Tensor, count: Tensor | None = None) -> Tensor:
     """Computes 1 - I/U of each image, with I = sum(p m), U = sum(p + m - p m) and p the sigmoid.
 
     Args:
-        logits: float32 or float64, shape (N, H, W).
+        logits: float32 or float64, shape (N, H, W); or ``UpsampledLogits`` of that shape.
         mask: bool, integer or floating, values in [0, 1], shape (N, H, W); no gradient flows into it.
         count: How often each pixel counts, shape (N, H, W); 0: not valid; None: once.
 
     Returns:
         Loss of each image in [0, 1], shape (N,); 0 for an image without a valid pixel.
     """
-    return _RegionLoss.apply(logits, mask, count, None, _Terms('none', False, 1, 0.0))
+    return _apply(logits, mask, count, None, _Terms('none', False, 1, 0.0))
 
 
-def bce_iou_loss(logits: Tensor, mask: Tensor, count: Tensor | None = None) -> Tensor:
+def bce_iou_loss(logits: Tensor | UpsampledLogits, mask: Tensor, count: Tensor | None = None) -> Tensor:
     """Computes the binary cross entropy plus the soft IoU loss of each image.
 
     The cross entropy is averaged over the pixels of the batch: an image has its share of it, scaled so that the mean
     over images is the mean over pixels. Arguments and result are those of ``soft_iou_loss``.
     """
-    return _RegionLoss.apply(logits, mask, count, batch_mean_scale(logits, count), _Terms('plain', False, 1, 0.0))
+    return _apply(logits, mask, count, batch_mean_scale(logits, count), _Terms('plain', False, 1, 0.0))
 
 
 def structure_loss(
-    logits: Tensor,
+    logits: Tensor | UpsampledLogits,
     mask: Tensor,
     count: Tensor | None = None,
     kernel_size: int = 31,
@@ -132,7 +136,7 @@ def structure_loss(
     3. Soft IoU loss with w in both sums.
 
     Args:
-        logits: float32 or float64, shape (N, H, W).
+        logits: float32 or float64, shape (N, H, W); or ``UpsampledLogits`` of that shape.
         mask: bool, integer or floating, values in [0, 1], shape (N, H, W); no gradient flows into it.
         count: How often each pixel counts, shape (N, H, W); 0: not valid; None: once.
         kernel_size: Side of a pixel's surroundings, odd.
@@ -149,7 +153,7 @@ def structure_loss(
     check_kernel_size(kernel_size)
     scale = batch_mean_scale(logits, count) if variant == 'released' else None
     entropy = 'plain' if variant == 'released' else 'weighted'
-    return _RegionLoss.apply(logits, mask, count, scale, _Terms(entropy, True, kernel_size, strength))
+    return _apply(logits, mask, count, scale, _Terms(entropy, True, kernel_size, strength))
 
 
 def check_variant(variant: str) -> str:
@@ -162,16 +166,17 @@ def check_variant(variant: str) -> str:
     return variant
 
 
-def batch_mean_scale(logits: Tensor, count: Tensor | None) -> Tensor:
+def batch_mean_scale(logits: Tensor | UpsampledLogits, count: Tensor | None) -> Tensor:
     """Returns the factor, a scalar, that turns an image's sum into its share of the mean over the batch's pixels.
 
     It is (images with a valid pixel) / (sum of counts), so that the mean over those images of factor * sum is the mean
     over the pixels; 0 if no pixel is valid.
     """
     if count is None:
-        return logits.new_full((), 1 / max(logits.shape[1] * logits.shape[2], 1))
+        share = 1 / max(logits.shape[1] * logits.shape[2], 1)
+        return torch.full((), share, dtype=logits.dtype, device=logits.device)
     total = count.sum((1, 2), dtype=logits.dtype)  # (N,)
-    return (total > 0).sum() / total.sum().clamp(min=_floor(logits))
+    return (total > 0).sum() / total.sum().clamp(min=_floor(total))
 
 
 class _Terms(NamedTuple):
@@ -190,37 +195,74 @@ class _Terms(NamedTuple):
     strength: float
 
 
+def _apply(
+    logits: Tensor | UpsampledLogits, mask: Tensor, count: Tensor | None, scale: Tensor | None, terms: _Terms
+) -> Tensor:
+    if isinstance(logits, UpsampledLogits):
+        return _RegionLoss.apply(logits.logits, mask, count, scale, terms, logits.align_corners)
+    return _RegionLoss.apply(logits, mask, count, scale, terms, None)
+
+
 class _RegionLoss(torch.autograd.Function):
-    """Value of each image, (N,), and gradient, (N, H, W), together, a few images at a time."""
+    """Value of each image, (N,), and gradient together, a few images at a time; upsampled where the mask is larger."""
 
     @staticmethod
-    def forward(ctx, logits: Tensor, mask: Tensor, count: Tensor | None, scale: Tensor | None, terms: _Terms):
+    def forward(
+        ctx,
+        logits: Tensor,  # (N, H, W), or (N, h, w) with align_corners
+        mask: Tensor,
+        count: Tensor | None,
+        scale: Tensor | None,
+        terms: _Terms,
+        align_corners: bool | None,
+    ) -> Tensor:
         with_grad = ctx.needs_input_grad[0]
         value = logits.new_empty(len(logits))
         grad = torch.empty_like(logits) if with_grad else None
-        for images in _chunks(logits):
+        resize = None if align_corners is None else _Resize(logits, mask, align_corners)
+        for images in _chunks(mask, all_at_once=resize is None):
             part = None if count is None else count[images].to(logits.dtype)
-            value[images], slope = _region_loss(logits[images], mask[images], part, scale, terms, with_grad)
+            maps = logits[images] if resize is None else resize.up(logits[images])
+            value[images], slope = _region_loss(maps, mask[images], part, scale, terms, with_grad)
             if with_grad:
-                grad[images] = slope
+                grad[images] = slope if resize is None else resize.down(slope)
         if with_grad:
             ctx.save_for_backward(grad)
         return value
 
     @staticmethod
     @first_order('a region loss (soft_iou_loss, bce_iou_loss, structure_loss)')
-    def backward(ctx, grad_value: Tensor):
+    def backward(ctx, grad_value: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = ctx.saved_tensors
-        return grad * grad_value[:, None, None], None, None, None, None
+        return grad * grad_value[:, None, None], None, None, None, None, None
 
 
-def _chunks(logits: Tensor) -> list[slice]:
-    """Splits the images: on the CPU into groups that fit the cache, elsewhere not at all."""
-    images = len(logits)
-    step = images
-    if cpu_kernels(logits) and images:
-        step = max(1, _CPU_CHUNK // max(logits[0].numel(), 1))
-    return [slice(start, start + step) for start in range(0, images, max(step, 1))]
+class _Resize:
+    """Upsamples maps to a mask's size and brings gradients back down."""
+
+    def __init__(self, logits: Tensor, mask: Tensor, align_corners: bool) -> None:
+        kind = BandedResizer if cpu_kernels(logits) else PlainResizer
+        step = max(1, _CPU_CHUNK // max(mask.shape[2], 1))
+        self._resizer = kind(logits.shape[1:], mask.shape[1:], logits.dtype, align_corners, step)
+
+    def up(self, maps: Tensor) -> Tensor:
+        """Upsamples (n, h, w) to (n, H, W)."""
+        wide = self._resizer.widen(maps)
+        return torch.cat([self._resizer.rows(wide, number) for number in range(len(self._resizer.blocks))], 1)
+
+    def down(self, slope: Tensor) -> Tensor:
+        """Brings the gradient (n, H, W) to (n, h, w)."""
+        total = None
+        for number, rows in enumerate(self._resizer.blocks):
+            total = self._resizer.add_rows(total, [slope[:, rows]], number)
+        return self._resizer.narrow(total)[0]
+
+
+def _chunks(mask: Tensor, all_at_once: bool) -> list[slice]:
+    """Splits the images: on the CPU into groups that fit the cache, elsewhere into large ones or not at all."""
+    pixels = max(mask.shape[1:].numel(), 1)
+    step = at_once(mask, _CPU_CHUNK // pixels, len(mask) if all_at_once else _CHUNK // pixels)
+    return [slice(start, start + step) for start in range(0, len(mask), step)]
 
 
 def _region_loss(

@@ -6,17 +6,25 @@
 from mmplugins.hosts import placeholder, problem_with
 from mmplugins.registry import MODELS
 
-__all__ = ['FPNSegmentationHead', 'Mask2FormerSegHead', 'MaskFormerSegHead', 'PFNetHead']
+__all__ = [
+    'FPNSegmentationHead',
+    'LowResolutionLossHead',
+    'Mask2FormerSegHead',
+    'MaskFormerSegHead',
+    'PFNetHead',
+]
 
 _HOST, _PROBLEM = 'mmseg', problem_with('mmseg')
 if _PROBLEM is None:
     from .fpn_segmentation_head import FPNSegmentationHead
+    from .low_resolution_loss import LowResolutionLossHead
     from .pfnet_head import PFNetHead
 
     _HOST, _PROBLEM = 'mmdet', problem_with('mmdet')
 else:
-    FPNSegmentationHead, PFNetHead = (
-        placeholder(name, MODELS, _HOST, _PROBLEM) for name in ('FPNSegmentationHead', 'PFNetHead')
+    FPNSegmentationHead, LowResolutionLossHead, PFNetHead = (
+        placeholder(name, MODELS, _HOST, _PROBLEM)
+        for name in ('FPNSegmentationHead', 'LowResolutionLossHead', 'PFNetHead')
     )
 
 if _PROBLEM is None:

@@ -19,6 +19,7 @@ from mmplugins.functional.checks.labels import (
 from mmplugins.functional.compat import compiled_where_exact
 from mmplugins.functional.device import full_precision, without_autocast
 from mmplugins.functional.pixels.reduction import check_reduction
+from mmplugins.functional.upsampled import UpsampledLogits
 
 from .deferred_checks import DeferredChecks
 
@@ -55,7 +56,7 @@ class BaseLoss(DeferredChecks, nn.Module, metaclass=ABCMeta):
     @compiled_where_exact
     def forward(
         self,
-        pred: Tensor,
+        pred: Tensor | UpsampledLogits,
         target: Tensor,
         weight: Tensor | None = None,
         avg_factor: Tensor | float | None = None,
@@ -66,7 +67,8 @@ class BaseLoss(DeferredChecks, nn.Module, metaclass=ABCMeta):
         """Computes the loss in float32 (float64 for float64), whatever the autocast state.
 
         Args:
-            pred: Logits, shape (N, C, H, W), any floating dtype.
+            pred: Logits, shape (N, C, H, W), any floating dtype; the losses on label maps and on binary masks take
+                ``UpsampledLogits`` too, and never make a map of that size.
             target: Labels or masks, shape (N, H, W); see the class.
             weight: Factor of each pixel's loss, shape (N, H, W); no gradient flows to it.
             avg_factor: What the mean divides by, instead of its own count.
@@ -97,7 +99,7 @@ class BaseLoss(DeferredChecks, nn.Module, metaclass=ABCMeta):
     @abstractmethod
     def compute(
         self,
-        pred: Tensor,
+        pred: Tensor | UpsampledLogits,
         target: Tensor,
         weight: Tensor | None,
         avg_factor: Tensor | float | None,
@@ -123,12 +125,14 @@ class BaseLabelLoss(BaseLoss):
         **shared: Settings of ``BaseLoss``.
     """
 
+    takes_upsampled_logits = True  # so that LowResolutionLossHead may use it
+
     def __init__(self, *, class_weight: Sequence[float] | str | None = None, **shared) -> None:
         super().__init__(**shared)
         self.register_buffer('class_weight', class_weight_tensor(class_weight), persistent=False)
 
     def check(
-        self, pred: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int | None
+        self, pred: Tensor | UpsampledLogits, target: Tensor, weight: Tensor | None, ignore_index: int | None
     ) -> tuple[Tensor, int, Tensor | None]:
         """Checks the arguments of a call.
 

@@ -6,6 +6,7 @@ Paper: PFNet (CVPR 2021), the loss of the positioning map; released code: train.
 from torch import Tensor
 
 from mmplugins.functional.pixels.regions import bce_iou_loss
+from mmplugins.functional.upsampled import UpsampledLogits
 from mmplugins.registry import MODELS
 
 from .region_loss import BaseRegionLoss
@@ -52,6 +53,6 @@ class BCEIoULoss(BaseRegionLoss):
     ) -> None:
         super().__init__(loss_weight=loss_weight, ignore_index=ignore_index, reduction=reduction, loss_name=loss_name)
 
-    def per_image(self, logits: Tensor, mask: Tensor, count: Tensor | None) -> Tensor:
+    def per_image(self, logits: Tensor | UpsampledLogits, mask: Tensor, count: Tensor | None) -> Tensor:
         """Computes the loss of each image, (N,)."""
         return bce_iou_loss(logits, mask, count)

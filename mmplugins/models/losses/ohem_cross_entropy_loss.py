@@ -16,6 +16,7 @@ from torch import Tensor
 from mmplugins.functional.pixels.cross_entropy import pixel_cross_entropy
 from mmplugins.functional.pixels.hard_pixels import ohem_pixels
 from mmplugins.functional.pixels.reduction import reduce_loss
+from mmplugins.functional.upsampled import UpsampledLogits
 from mmplugins.registry import MODELS
 
 from .base import BaseLabelLoss
@@ -107,7 +108,7 @@ class OhemCrossEntropyLoss(BaseLabelLoss):
 
     def compute(
         self,
-        pred: Tensor,
+        pred: Tensor | UpsampledLogits,
         target: Tensor,
         weight: Tensor | None,
         avg_factor: Tensor | float | None,

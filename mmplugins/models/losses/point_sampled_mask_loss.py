@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmplugins.functional.device import empty_buffer
-from mmplugins.functional.masks.cpu import at_once, sort_points
+from mmplugins.functional.device import at_once, empty_buffer
+from mmplugins.functional.masks.cpu import sort_points
 from mmplugins.functional.masks.formulas import bce_dice
 from mmplugins.functional.masks.inputs import MaskInputs
 from mmplugins.functional.masks.sampled_logits import (

@@ -7,6 +7,7 @@ from torch import Tensor
 from mmplugins.functional.checks.binary_masks import as_maps, read_mask
 from mmplugins.functional.checks.labels import check_weight_shape
 from mmplugins.functional.pixels.reduction import reduce_loss
+from mmplugins.functional.upsampled import UpsampledLogits
 
 from .base import BaseLoss
 
@@ -34,9 +35,11 @@ class BaseRegionLoss(BaseLoss):
         TypeError: Logits that are not floating.
     """
 
+    takes_upsampled_logits = True  # so that LowResolutionLossHead may use it
+
     def compute(
         self,
-        pred: Tensor,
+        pred: Tensor | UpsampledLogits,
         target: Tensor,
         weight: Tensor | None,
         avg_factor: Tensor | float | None,
@@ -54,7 +57,7 @@ class BaseRegionLoss(BaseLoss):
         return reduce_loss(self.per_image(logits, mask, count), reduction, images, avg_factor)
 
     @abstractmethod
-    def per_image(self, logits: Tensor, mask: Tensor, count: Tensor | None) -> Tensor:
+    def per_image(self, logits: Tensor | UpsampledLogits, mask: Tensor, count: Tensor | None) -> Tensor:
         """Computes the loss of each image.
 
         Args:

@@ -6,6 +6,7 @@ Paper: PFNet (CVPR 2021); released code: loss.py, ``IOU``. Difference: finite wh
 from torch import Tensor
 
 from mmplugins.functional.pixels.regions import soft_iou_loss
+from mmplugins.functional.upsampled import UpsampledLogits
 from mmplugins.registry import MODELS
 
 from .region_loss import BaseRegionLoss
@@ -52,6 +53,6 @@ class SoftIoULoss(BaseRegionLoss):
     ) -> None:
         super().__init__(loss_weight=loss_weight, ignore_index=ignore_index, reduction=reduction, loss_name=loss_name)
 
-    def per_image(self, logits: Tensor, mask: Tensor, count: Tensor | None) -> Tensor:
+    def per_image(self, logits: Tensor | UpsampledLogits, mask: Tensor, count: Tensor | None) -> Tensor:
         """Computes the loss of each image, (N,)."""
         return soft_iou_loss(logits, mask, count)

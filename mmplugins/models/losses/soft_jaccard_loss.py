@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmplugins.functional.pixels.reduction import reduce_loss
 from mmplugins.functional.pixels.soft_jaccard import soft_jaccard_loss
+from mmplugins.functional.upsampled import UpsampledLogits
 from mmplugins.registry import MODELS
 
 from .base import BaseLabelLoss
@@ -57,7 +58,7 @@ class SoftJaccardLoss(BaseLabelLoss):
 
     def compute(
         self,
-        pred: Tensor,
+        pred: Tensor | UpsampledLogits,
         target: Tensor,
         weight: Tensor | None,
         avg_factor: Tensor | float | None,

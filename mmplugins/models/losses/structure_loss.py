@@ -8,6 +8,7 @@ does not. F3Net's and PraNet's losses add 1 to intersection and union; PFNet's a
 from torch import Tensor
 
 from mmplugins.functional.pixels.regions import check_kernel_size, check_variant, structure_loss
+from mmplugins.functional.upsampled import UpsampledLogits
 from mmplugins.registry import MODELS
 
 from .region_loss import BaseRegionLoss
@@ -74,7 +75,7 @@ class StructureLoss(BaseRegionLoss):
         self.edge_weight = edge_weight
         self.variant = check_variant(variant)
 
-    def per_image(self, logits: Tensor, mask: Tensor, count: Tensor | None) -> Tensor:
+    def per_image(self, logits: Tensor | UpsampledLogits, mask: Tensor, count: Tensor | None) -> Tensor:
         """Computes the loss of each image, (N,)."""
         return structure_loss(logits, mask, count, self.kernel_size, self.edge_weight, self.variant)
 

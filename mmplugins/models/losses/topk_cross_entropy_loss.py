@@ -13,6 +13,7 @@ from torch import Tensor
 from mmplugins.functional.pixels.cross_entropy import pixel_cross_entropy
 from mmplugins.functional.pixels.hard_pixels import topk_count
 from mmplugins.functional.pixels.reduction import reduce_loss
+from mmplugins.functional.upsampled import UpsampledLogits
 from mmplugins.registry import MODELS
 
 from .base import BaseLabelLoss
@@ -90,7 +91,7 @@ class TopKCrossEntropyLoss(BaseLabelLoss):
 
     def compute(
         self,
-        pred: Tensor,
+        pred: Tensor | UpsampledLogits,
         target: Tensor,
         weight: Tensor | None,
         avg_factor: Tensor | float | None,

@@ -2,7 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmplugins.functional.masks import cpu, dense
+from mmplugins.functional import resizing
+from mmplugins.functional.masks import dense
 from mmplugins.hosts import problem_with
 from mmplugins.models.losses import DenseMaskLoss
 from tests.locations import golden_files
@@ -65,7 +66,7 @@ class TestDenseMaskLoss(MaskLossContract):
         valid = self.regions()[0] if ignore else None
         results = []
         for block in (1, 200, 1 << 16):
-            monkeypatch.setattr(cpu, '_PIXELS', block)
+            monkeypatch.setattr(resizing, '_PIXELS', block)
             monkeypatch.setattr(dense, '_CPU_PIXELS', block)
             leaf = logits.clone().requires_grad_()
             losses = self.build()(leaf, masks, valid=valid)

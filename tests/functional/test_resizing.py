@@ -4,9 +4,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmplugins.functional.masks import cpu
-from mmplugins.functional.masks.cpu import BandedResizer
-from mmplugins.functional.masks.dense import _PlainResizer
+from mmplugins.functional import resizing
+from mmplugins.functional.resizing import BandedResizer, PlainResizer
 
 SIZE = st.integers(1, 40)
 
@@ -24,11 +23,11 @@ def down(resizer, fields):
 
 
 @settings(max_examples=60, deadline=None)
-@given(SIZE, SIZE, SIZE, SIZE, st.sampled_from([1, 64, 1 << 16]), st.sampled_from([BandedResizer, _PlainResizer]))
+@given(SIZE, SIZE, SIZE, SIZE, st.sampled_from([1, 64, 1 << 16]), st.sampled_from([BandedResizer, PlainResizer]))
 def test_equals_interpolate_and_its_gradient(height, width, full_height, full_width, block, kind):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cpu, '_PIXELS', block)
-        patch.setattr(cpu, '_COLUMNS', max(block // 8, 1))
+        patch.setattr(resizing, '_PIXELS', block)
+        patch.setattr(resizing, '_COLUMNS', max(block // 8, 1))
         maps = torch.randn(2, height, width, requires_grad=True)
         resizer = kind((height, width), (full_height, full_width), maps.dtype)
         expected = F.interpolate(maps[:, None], (full_height, full_width), mode='bilinear', align_corners=False)[:, 0]
@@ -50,6 +49,6 @@ def test_blocks_are_rows():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
 def test_cuda_equals_cpu():
     maps, fields = torch.randn(2, 8, 10), torch.randn(3, 2, 31, 45)
-    resizers = [kind((8, 10), (31, 45), maps.dtype) for kind in (BandedResizer, _PlainResizer)]
+    resizers = [kind((8, 10), (31, 45), maps.dtype) for kind in (BandedResizer, PlainResizer)]
     torch.testing.assert_close(up(resizers[1], maps.cuda()).cpu(), up(resizers[0], maps), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(down(resizers[1], fields.cuda()).cpu(), down(resizers[0], fields), rtol=1e-4, atol=1e-4)
