@@ -223,7 +223,7 @@ def test_single_object(tmp_path):
     assert np.array_equal(dataset[0]['data_samples'].ref_sem_seg.data[0], full // 255)
     many = dataset[3]['data_samples'].ref_sem_seg.data[0]
     assert np.array_equal(many, (square(1, 4, 4) + square(2, 4, 12)) > 0)
-    with pytest.raises(ValueError, match=r'video full: .* must show an object, its values are \[0, 255\]; for masks'):
+    with pytest.raises(ValueError, match=r'full: the mask .* must show an object, its values are \[0, 255\]; for '):
         DATASETS.build(davis(tmp_path, test_mode=True, pipeline=TEST))[0]
     with pytest.raises(ValueError, match=r'video full: its masks hold no values but 0 and 255.*single_object=True'):
         DATASETS.build(davis(tmp_path, pipeline=TRAIN))[0]

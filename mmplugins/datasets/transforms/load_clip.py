@@ -4,11 +4,11 @@ In mmcv a sample is one image; here the keys ``img`` and ``gt_seg_map`` hold lis
 ``TransformBroadcaster`` of mmcv applies any of its transforms to all frames alike.
 """
 
-import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
 
+from mmplugins.datasets.image_files import decode_frame
 from mmplugins.registry import TRANSFORMS
 
 from .clip_masks import check_mask_size, read_object_mask
@@ -16,7 +16,8 @@ from .clip_masks import check_mask_size, read_object_mask
 
 @TRANSFORMS.register_module()
 class LoadClip(BaseTransform):
-    """Loads the frames of a clip.
+    """Loads the frames of a clip with OpenCV. Their pixels count as they are stored, as those of masks do: an EXIF
+    orientation tag turns nothing.
 
     Required Keys:
 
@@ -47,7 +48,7 @@ class LoadClip(BaseTransform):
         paths, video = results['img_path'], results['video_name']
         frames = []
         for path in paths:
-            frame = mmcv.imfrombytes(fileio.get(path, backend_args=self.backend_args), flag='color')
+            frame = decode_frame(fileio.get(path, backend_args=self.backend_args))
             if frame is None:
                 raise ValueError(f'video {video}: {path} is no image that can be read; replace it')
             frames.append(frame.astype(np.float32) if self.to_float32 else frame)

@@ -7,6 +7,7 @@ Deliberate differences: frames are measured as they come, and only the numbers a
 measured from the frame after the one with its mask; frames without annotation are not measured.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from mmplugins.evaluation.functional.video_objects import VOID, import_evaluator
 from mmplugins.registry import METRICS
 from mmplugins.visualization import write_index_image
 
+MAX_LISTED = 20
 META = ('video_name', 'frame_id', 'frame_name', 'num_frames')
 
 
@@ -33,12 +35,14 @@ class FrameScores(NamedTuple):
         frame: Index in the video, from 0.
         num_frames: Frames of the video.
         scores: J and F by object, of those that were given before; None if the frame is not annotated.
+        not_given: Name of the frame, by the objects of its annotation that were not given up to now.
     """
 
     video: str
     frame: int
     num_frames: int
     scores: dict[int, tuple[float, float]] | None
+    not_given: dict[int, str]
 
 
 @METRICS.register_module()
@@ -50,7 +54,8 @@ class VOSMetric(BaseMetric):
     metainfo ``video_name``, ``frame_id`` (from 0), ``frame_name`` and ``num_frames``. The steps:
 
     1. An object is one of a mask that is given: of ``ref_sem_seg``, or else of ``gt_sem_seg`` of the first frame. It is
-       measured in all annotated frames after that, the video's last annotated frame excepted.
+       measured in all annotated frames after that, the video's last annotated frame excepted. Objects that appear later
+       without being given are not measured, as in DAVIS; the log names them.
     2. Over the frames of each object: the mean; the recall, the share of frames above 0.5; the decay, the mean of the
        first quarter minus that of the last.
     3. Each is averaged over all objects of the data set, whatever their videos. J&F is the mean of the two means.
@@ -100,8 +105,8 @@ class VOSMetric(BaseMetric):
             if self.output_dir is not None:
                 name = f'{sample["frame_name"]}.png'
                 write_index_image(Path(self.output_dir, sample['video_name'], name), prediction)
-            scores = None if self.format_only else self._measure(sample, prediction)
-            self.results.append(FrameScores(self._video, self._frame, int(sample['num_frames']), scores))
+            scores, not_given = (None, {}) if self.format_only else self._measure(sample, prediction)
+            self.results.append(FrameScores(self._video, self._frame, int(sample['num_frames']), scores, not_given))
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Gathers the frames of all processes and computes the results in each of them.
@@ -134,6 +139,7 @@ class VOSMetric(BaseMetric):
         for name in sorted(videos):  # whichever process had them
             annotated = [frame.scores for frame in videos[name] if frame.scores is not None]
             objects += object_results(name, annotated[:-1])
+        _log_not_given(videos)
         if not objects:
             raise ValueError(
                 f'no object of {len(videos)} videos is annotated in a frame between the one with its mask and '
@@ -160,7 +166,10 @@ class VOSMetric(BaseMetric):
             )
         self._frame = frame
 
-    def _measure(self, sample: Mapping[str, Any], prediction: np.ndarray) -> dict[int, tuple[float, float]] | None:
+    def _measure(
+        self, sample: Mapping[str, Any], prediction: np.ndarray
+    ) -> tuple[dict[int, tuple[float, float]] | None, dict[int, str]]:
+        """Returns the scores of a frame, and what its annotation shows that was not given (see FrameScores)."""
         where = f'video {self._video!r}, frame {self._frame}'
         annotated = _mask(sample, 'gt_sem_seg')
         given = _mask(sample, 'ref_sem_seg')
@@ -176,7 +185,7 @@ class VOSMetric(BaseMetric):
                 f'{where}: the prediction has an object {min(strange)}, but the masks given up to now have '
                 f'{sorted(known)}'
             )
-        scores = None
+        scores, not_given = None, {}
         if annotated is not None:
             if annotated.shape != prediction.shape:
                 raise ValueError(
@@ -184,8 +193,10 @@ class VOSMetric(BaseMetric):
                     'it after Resize in the test pipeline'
                 )
             scores = object_scores(prediction, annotated, self._objects)
+            shown = set(np.flatnonzero(np.bincount(annotated.ravel())).tolist())
+            not_given = dict.fromkeys(shown - known - {0, VOID}, sample['frame_name'])
         self._objects = known
-        return scores
+        return scores, not_given
 
 
 def _mask(sample: Mapping[str, Any], field: str) -> np.ndarray | None:
@@ -213,6 +224,27 @@ def _prediction(sample: Mapping[str, Any]) -> np.ndarray:
             f'{size}, got {prediction.shape}'
         )
     return prediction
+
+
+def _log_not_given(videos: Mapping[str, Sequence[FrameScores]]) -> None:
+    """Names the objects that annotations show and no mask gave before."""
+    lines = []
+    for name in sorted(videos):
+        first: dict[int, str] = {}
+        for frame in videos[name]:
+            first = frame.not_given | first
+        lines += [f'video {name}: object {number}, first seen at frame {first[number]}' for number in sorted(first)]
+    if lines:
+        more = f'\n  ... and {len(lines) - MAX_LISTED} more' if len(lines) > MAX_LISTED else ''
+        print_log(
+            f'{len(lines)} object(s) are annotated, but no mask gave them up to there, so they are not measured:\n  '
+            + '\n  '.join(lines[:MAX_LISTED])
+            + more
+            + "\nDAVIS takes the objects of a video's first mask only; to give and measure objects that appear later, "
+            'list the frames of each object in a JSON as YouTube-VOS has it (ann_file of VOSDataset)',
+            logger='current',
+            level=logging.WARNING,
+        )
 
 
 def _complete_videos(results: Iterable[FrameScores]) -> dict[str, list[FrameScores]]:
