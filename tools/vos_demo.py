@@ -26,8 +26,8 @@ from mmengine.registry import MODELS, TRANSFORMS
 from mmengine.runner import load_checkpoint
 from rich.progress import track
 
-from mmplugins.datasets.image_files import decode_frame, natural_key
 from mmplugins.datasets.transforms.clip_masks import read_object_mask
+from mmplugins.datasets.transforms.image_files import decode_frame, natural_key
 from mmplugins.engine.launch import CfgOptions, UsageError, check_checkpoint, load_config, type_name
 from mmplugins.models.segmentors.aot import AOT, track_video
 from mmplugins.visualization import paint_objects, write_index_image
@@ -204,7 +204,7 @@ def run(args, cfg: Config) -> int:
     if first.shape[:2] != mask.shape:
         turned = ', whose pixels count as stored, whatever an EXIF orientation tag says' * (frames.names is not None)
         raise UsageError(
-            f'--mask: {args.mask} is {mask.shape}, the first frame{turned}, {first.shape[:2]} (height, width); give '
+            f'--mask: {args.mask} is {mask.shape}, the first frame{turned}, is {first.shape[:2]} (height, width); give '
             "the mask at the video's size"
         )
     model = load_model(cfg, args.checkpoint, args.device)

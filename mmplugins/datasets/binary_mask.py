@@ -7,25 +7,26 @@ binary (the released code trains on grey mask pixels as soft targets).
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
 from os import path as osp
 from typing import NamedTuple
 
-from mmengine import fileio, list_from_file
+from mmengine import fileio
 from mmseg.datasets import BaseSegDataset
-from PIL import Image
 
 from mmplugins.registry import DATASETS
+
+from .transforms.image_files import loader_turns, open_image, orientation_of, read_lines, turned_message
 
 SUFFIXES = ('.png', '.jpg', '.jpeg')
 MAX_LISTED = 20
 
 
 class FileFacts(NamedTuple):
-    """What opening a file told: size in pixels (width, height), largest grey value, or why it cannot be read."""
+    """What opening a file told: size (width, height), largest grey value, orientation tag, or why it cannot be read."""
 
     size: tuple[int, int] | None = None
     largest: int = 0
+    orientation: int = 1
     error: str | None = None
 
 
@@ -35,8 +36,9 @@ class BinaryMaskDataset(BaseSegDataset):
 
     It is mmseg's BaseSegDataset with three differences: several suffixes are accepted at once, in any case; subfolders
     are not searched; and files are checked at construction. One error names every image without a mask, mask without
-    an image, name that stands for two files, unreadable or truncated file and, for training, mask of another size than
-    its image. Several data sets make one through mmengine's ConcatDataset.
+    an image, name that stands for two files, unreadable or truncated file, image that an orientation tag would turn
+    when the pipeline loads it, but not its mask, and, for training, mask of another size than its image. Several data
+    sets make one through mmengine's ConcatDataset.
 
     A pipeline loads the masks with ``mmplugins.LoadBinaryMask``: 0 background, 1 foreground. Put 'dataset_name' into
     the ``meta_keys`` of ``PackSegInputs``, and ``mmplugins.SaliencyMetric`` reports each test set under its name.
@@ -49,7 +51,8 @@ class BinaryMaskDataset(BaseSegDataset):
         mask_threshold: Grey value, 0 to 255, above which a mask's pixel is foreground.
         dataset_name: Name of the data set in a report of several.
         check_files: Read every file once at construction; False trusts them, the names are matched all the same.
-        **kwargs: What BaseSegDataset takes. ``ann_file`` lists the names to use, one a line, without suffix.
+        **kwargs: What BaseSegDataset takes. ``ann_file`` lists the names to use, one a line; with
+            a suffix of images it says which of two files.
 
     Raises:
         FileNotFoundError: A folder does not exist.
@@ -98,10 +101,9 @@ class BinaryMaskDataset(BaseSegDataset):
         masks = self._files('seg_map_path', self.seg_map_suffix) if with_masks else {}
         names = sorted(images)
         if self.ann_file:
-            lines = list_from_file(self.ann_file, backend_args=self.backend_args)
-            names = [line.strip() for line in lines if line.strip()]
+            names = self._listed(images)
             if not names:
-                raise ValueError(f'ann_file {self.ann_file} lists no names; give one a line, without suffix')
+                raise ValueError(f'ann_file {self.ann_file} lists no names; give one a line')
 
         problems = self._match(names, images, masks if with_masks else None)
         if self.check_files and not problems:
@@ -137,6 +139,18 @@ class BinaryMaskDataset(BaseSegDataset):
             raise ValueError(f'{prefix} {folder} holds no file that ends in one of {suffixes}, in upper or lower case')
         return files
 
+    def _listed(self, images: dict[str, list[str]]) -> list[str]:
+        """Reads the names of ann_file; of a name with a suffix, only that file stays among the images."""
+        files = {osp.basename(path): (name, path) for name, paths in images.items() for path in paths}
+        names = []
+        for line in read_lines(self.ann_file, self.backend_args):
+            name, path = files.get(line, (line, None))
+            if path is not None and line not in images:
+                images[name] = [path]
+                line = name
+            names.append(line)
+        return names
+
     def _match(self, names: list[str], images: dict, masks: dict | None) -> list[str]:
         """Finds names that do not stand for exactly one image and one mask."""
         problems = []
@@ -144,8 +158,11 @@ class BinaryMaskDataset(BaseSegDataset):
             if files is None:
                 continue
             problems += [f'{name}: no {kind} in the folder' for name in names if name not in files]
+            option = 'img_suffix' if kind == 'image' else 'seg_map_suffix'
             problems += [
-                f'{name}: two {kind} files, {sorted(files[name])}' for name in names if len(files.get(name, ())) > 1
+                f'{name}: two {kind} files, {sorted(files[name])}; give {option} the suffix to use'
+                for name in names
+                if len(files.get(name, ())) > 1
             ]
         if masks is not None and not self.ann_file:
             problems += [f'{masks[name][0]}: no image of this name' for name in sorted(masks) if name not in images]
@@ -158,6 +175,10 @@ class BinaryMaskDataset(BaseSegDataset):
             coarse = [True] * len(images) + [False] * len(masks)
             facts = dict(zip(paths, pool.map(self._file_facts, paths, coarse), strict=True))
         problems = [f'{path}: unreadable, {facts[path].error}' for path in paths if facts[path].error]
+        if masks and loader_turns(self.pipeline.transforms):
+            problems += [
+                turned_message(path, facts[path].orientation) for path in images if facts[path].orientation != 1
+            ]
         if not self.test_mode:  # training transforms move image and mask together; a test resizes the prediction
             problems += [
                 f'{image}: size {facts[image].size}, but its mask {facts[mask].size} (width, height)'
@@ -174,11 +195,11 @@ class BinaryMaskDataset(BaseSegDataset):
 
     def _file_facts(self, path: str, coarse: bool) -> FileFacts:
         try:
-            with Image.open(BytesIO(fileio.get(path, backend_args=self.backend_args))) as image:
-                size = image.size
+            with open_image(path, self.backend_args) as image:
+                size, orientation = image.size, orientation_of(image) if coarse else 1
                 if coarse:  # a JPEG at an eighth of its size: all its bytes are read, few pixels are computed
                     image.draft('L', (1, 1))
-                return FileFacts(size, largest=image.convert('L').getextrema()[1])
+                return FileFacts(size, image.convert('L').getextrema()[1], orientation)
         except Exception as error:  # Pillow raises errors of many kinds on damaged files
             return FileFacts(error=f'{type(error).__name__}: {error}')
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine import fileio
 
-from .image_files import read_lines
+from .transforms.image_files import read_lines
 
 LAYOUT = (
     'expected the layout of YouTube-VOS, {"videos": {"NAME": {"objects": {"1": {"frames": ["00000", "00005"]}}}}}: '

@@ -20,8 +20,8 @@ from mmengine.logging import print_log
 from mmplugins.registry import DATASETS
 
 from .clip_source import ClipSource
-from .image_files import natural_key, open_image, orientation_of
 from .transforms.clip_masks import check_mask_size, objects_of, read_object_mask
+from .transforms.image_files import natural_key, open_image, orientation_of
 from .video_lists import read_video_list
 
 MAX_LISTED = 20

@@ -276,3 +276,61 @@ def test_real_data_passes_the_checks():
     for split, count in (('train', 200), ('test', 100)):
         prefix = dict(img_path=f'{split}/Imgs', seg_map_path=f'{split}/GT')
         assert len(build(source, data_prefix=prefix)) == count
+
+
+# Files as users have them ---------------------------------------------------------------------------------------------
+
+
+def turn(path, tag, size=(WIDTH, HEIGHT)):
+    """Writes an image, bright in the left half, with an orientation tag."""
+    write_mask(path, size=size)
+    exif = Image.Exif()
+    exif[274] = tag
+    with Image.open(path) as image:
+        Image.merge('RGB', [image] * 3).save(path, exif=exif, quality=95)
+
+
+@pytest.mark.parametrize('tag', [3, 6])
+@pytest.mark.parametrize('suffix', ['jpg', 'png'])
+def test_an_orientation_tag_that_the_loader_applies_is_told_at_start(root, tag, suffix):
+    register_all_modules()
+    (root / 'Imgs/a.jpg').unlink()
+    turn(root / f'Imgs/a.{suffix}', tag)
+    for backend in ('cv2', 'pillow'):
+        load = dict(type='LoadImageFromFile', imdecode_backend=backend)
+        pipeline = [load, dict(type='mmplugins.LoadBinaryMask')]
+        for test_mode in (False, True):
+            with pytest.raises(
+                ValueError, match=rf"a\.{suffix} has the EXIF orientation tag {tag}.*color_type='color_ig"
+            ):
+                build(root, pipeline=pipeline, test_mode=test_mode)
+        with pytest.raises(ValueError, match=rf'a\.{suffix} has the EXIF orientation tag {tag}'):
+            build(root, pipeline=pipeline, check_files=False)[0]
+
+        stored = dict(load, color_type='color_ignore_orientation')
+        results = build(root, pipeline=[stored, dict(type='mmplugins.LoadBinaryMask')])[0]
+        assert np.array_equal(results['img'][..., 0] > 127, results['gt_seg_map'] > 0)
+
+
+def test_names_with_suffixes_in_a_list(root):
+    """They say which of two files; names that hold dots are names."""
+    write_image(root / 'Imgs/b.png', 30)
+    write_image(root / 'Imgs/c.d.jpg')
+    write_mask(root / 'GT/c.d.png')
+    (root / 'list.txt').write_text('a.jpg\nb.png\nc.d\n', encoding='utf-8-sig')
+    dataset = build(root, ann_file='list.txt')
+    assert names(dataset) == ['a.jpg', 'b.png', 'c.d.jpg']
+    assert dataset.get_data_info(1)['seg_map_path'] == str(root / 'GT/b.png')
+    (root / 'list.txt').write_text('b\n')
+    with pytest.raises(ValueError, match=r'b: two image files, .*give img_suffix the suffix to use'):
+        build(root, ann_file='list.txt')
+    (root / 'list.txt').write_text('b\n')
+    assert names(build(root, ann_file='list.txt', img_suffix='.png')) == ['b.png']
+
+
+def test_more_pixels_than_pillow_opens(root, monkeypatch):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', WIDTH * HEIGHT // 2 - 1)
+    with pytest.raises(
+        ValueError, match=r'Imgs/a\.jpg has more pixels than Pillow opens, 46 .*MAX_IMAGE_PIXELS = None'
+    ):
+        build(root)

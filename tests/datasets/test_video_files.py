@@ -8,7 +8,7 @@ import pytest
 from mmengine.logging import MMLogger
 from PIL import Image
 
-from mmplugins.datasets.image_files import natural_key, open_image, read_lines
+from mmplugins.datasets.transforms.image_files import natural_key, open_image, read_lines
 from mmplugins.registry import DATASETS
 from tests.datasets.videos import davis, image_of, save_frame, save_mask, square, write_davis, write_ytvos, ytvos
 

@@ -171,7 +171,7 @@ def test_wrong_masks(tiny, tmp_path):
     path = tmp_path / 'mask.png'
     fails(tiny, tmp_path, '--mask: there is no file', mask=path)
     write_index_image(path, np.ones((30, 60), np.uint8))
-    fails(tiny, tmp_path, r'mask\.png is \(30, 60\), the first frame \(40, 60\) \(height, width\)', mask=path)
+    fails(tiny, tmp_path, r'mask\.png is \(30, 60\), the first frame.*, is \(40, 60\) \(height, width\)', mask=path)
     write_index_image(path, np.full(SIZE, 255, np.uint8))
     fails(tiny, tmp_path, r'shows no object, its values are \[255\]; objects are 1 to 254, and --single', mask=path)
     smooth = cv2.GaussianBlur(cv2.circle(np.zeros(SIZE, np.uint8), (30, 20), 10, 255, -1), (5, 5), 0)

@@ -4,14 +4,14 @@ data_root = 'data/sample_camouflage'
 batch_size = 8
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
     dict(type='mmplugins.LoadBinaryMask'),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='mmplugins.ColorJitter', brightness=0.1, contrast=0.1, saturation=0.1, hue=0.1),
     dict(type='PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
     dict(type='mmplugins.LoadBinaryMask'),
     dict(type='PackSegInputs'),
 ]

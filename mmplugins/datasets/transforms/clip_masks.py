@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mmplugins.datasets.image_files import open_image, orientation_of
+from .image_files import open_image, orientation_of
 
 IGNORED = 255
 HALF = 127  # of binary masks with smooth edges, grey values above it are the object

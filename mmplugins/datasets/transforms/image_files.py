@@ -7,13 +7,16 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
+from pathlib import Path
 
+import cv2
 import mmcv
 import numpy as np
 from mmengine import fileio
-from PIL import Image
+from PIL import Image, ImageOps
 
 ORIENTATION = 0x0112  # EXIF tag: 1 upright, 2 to 4 mirrored or upside down, 5 to 8 with the axes swapped
+HEAD = 2**17  # bytes, in which the tags of a JPEG or PNG lie
 APPLIED_BY = ('cv2', 'pillow')  # mmcv's other backends ignore the tag
 
 
@@ -71,4 +74,45 @@ def loader_turns(transforms: Sequence) -> bool:
         getattr(step, 'color_type', None) in ('color', 'grayscale')
         and getattr(step, 'imdecode_backend', None) in APPLIED_BY
         for step in transforms
+    )
+
+
+def check_not_turned(results: dict) -> None:
+    """Checks that an orientation tag has not turned a loaded image, which its mask does not follow.
+
+    Only files on a local disk that have such a tag are decoded again; others cost a look at their head.
+
+    Args:
+        results: Of a pipeline, with ``img_path``, and with ``img`` (H, W, 3) if an image was loaded, resized or not.
+
+    Raises:
+        ValueError: The image was turned.
+    """
+    path, loaded = results.get('img_path'), results.get('img')
+    if loaded is None or not path or not Path(path).is_file():
+        return
+    with Path(path).open('rb') as file:
+        head = file.read(HEAD)
+    if b'Exif\0\0' not in head and b'eXIf' not in head:  # of JPEG and PNG
+        return
+    with open_image(path) as image:
+        tag = orientation_of(image)
+        if tag == 1:
+            return
+        size = (16, 16)
+        stored = image.convert('L')
+        turned = np.asarray(ImageOps.exif_transpose(stored).resize(size, Image.Resampling.BOX), np.float32)
+        stored = np.asarray(stored.resize(size, Image.Resampling.BOX), np.float32)
+    seen = cv2.resize(np.asarray(loaded, np.float32), size, interpolation=cv2.INTER_AREA)
+    grey = seen @ np.float32([0.114, 0.587, 0.299]) if seen.ndim == 3 else seen
+    if np.abs(grey - turned).mean() < np.abs(grey - stored).mean():
+        raise ValueError(turned_message(path, tag))
+
+
+def turned_message(path: str, tag: int) -> str:
+    """Says what an orientation tag does to an image with a mask, and how to mend it."""
+    return (
+        f'{path} has the EXIF orientation tag {tag}, so that the image is turned as it is loaded, and its mask is not; '
+        "set color_type='color_ignore_orientation' in LoadImageFromFile. If the mask was drawn on the turned image, "
+        'store the image turned, without the tag'
     )

@@ -4,29 +4,28 @@ mmseg's LoadAnnotations takes grey values for labels: a 0/255 mask becomes backg
 and a JPEG mask any label at all.
 """
 
-from io import BytesIO
-
 import numpy as np
 from mmcv.transforms import BaseTransform
-from mmengine import fileio
-from PIL import Image
 
 from mmplugins.registry import TRANSFORMS
+
+from .image_files import check_not_turned, open_image
 
 
 @TRANSFORMS.register_module()
 class LoadBinaryMask(BaseTransform):
     """Loads a mask and thresholds it: 1 (foreground) where its grey value is above the threshold, else 0.
 
-    Colour and palette masks are turned into grey first. An orientation tag of the file is not applied; load the image
-    with ``color_type='color_ignore_orientation'`` to go with it. Without ``seg_map_path`` in the results there is no
-    mask to load and nothing happens, so that a test pipeline serves mmseg's inferencer too.
+    Colour and palette masks are turned into grey first. An orientation tag of the file is not applied, nor may one turn
+    the image: load it with ``color_type='color_ignore_orientation'``. Without ``seg_map_path`` in the results there is
+    no mask to load and nothing happens, so that a test pipeline serves mmseg's inferencer too.
 
     In a test pipeline it belongs after Resize: the metric compares at the mask's own size.
 
     Required Keys:
 
     - seg_map_path (optional)
+    - img_path, img (optional), to check the orientation of a file on a local disk
     - mask_threshold (optional)
 
     Added Keys:
@@ -40,7 +39,8 @@ class LoadBinaryMask(BaseTransform):
         grey: Whether the grey values stay as they are, for ``SoftMask`` at the pipeline's end; no threshold then.
 
     Raises:
-        ValueError: A threshold for grey values.
+        ValueError: A threshold for grey values; an image that its orientation tag turned; or a mask of more pixels than
+            Pillow opens.
     """
 
     def __init__(self, threshold: int | None = None, backend_args: dict | None = None, grey: bool = False) -> None:
@@ -56,7 +56,8 @@ class LoadBinaryMask(BaseTransform):
         if path is None:
             return results
         threshold = results.get('mask_threshold', 127) if self.threshold is None else self.threshold
-        with Image.open(BytesIO(fileio.get(path, backend_args=self.backend_args))) as image:
+        check_not_turned(results)
+        with open_image(path, self.backend_args) as image:
             mask = np.array(image.convert('L'))
         results['gt_seg_map'] = mask if self.grey else (mask > threshold).astype(np.uint8)
         results.setdefault('seg_fields', []).append('gt_seg_map')

@@ -8,10 +8,10 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
 
-from mmplugins.datasets.image_files import decode_frame
 from mmplugins.registry import TRANSFORMS
 
 from .clip_masks import check_mask_size, read_object_mask
+from .image_files import decode_frame
 
 
 @TRANSFORMS.register_module()

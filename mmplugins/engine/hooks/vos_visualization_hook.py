@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 from mmengine import fileio
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmplugins.datasets.image_files import decode_frame
 from mmplugins.registry import HOOKS
 from mmplugins.visualization import paint_objects
 
@@ -42,7 +42,8 @@ class VOSVisualizationHook(Hook):
     ) -> None:
         """Draws the frames of one iteration."""
         for sample in outputs if self.draw else ():
-            frame = decode_frame(fileio.get(sample.img_path, backend_args=self.backend_args))
+            encoded = np.frombuffer(fileio.get(sample.img_path, backend_args=self.backend_args), np.uint8)
+            frame = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)  # as LoadClip loads it
             mask = sample.pred_sem_seg.data[0].cpu().numpy()
             painted = paint_objects(frame, mask)
             path = Path(self.test_out_dir, sample.video_name, f'{sample.frame_name}.jpg')
