@@ -3,22 +3,19 @@
     python tools/vos_demo.py VIDEO --mask FIRST.png --config CONFIG --checkpoint CHECKPOINT --out tracked.mp4
     python tools/vos_demo.py FOLDER --mask FIRST.png --config CONFIG --checkpoint CHECKPOINT --out FOLDER
 
-VIDEO is a file that OpenCV reads, FOLDER holds frames in the order of their names, numbers compared as numbers, read
-as they are stored, whatever their EXIF orientation. FIRST.png has a palette or is grey;
-its pixels are object numbers. Frames are resized as the config's test pipeline does it (without one, to a shorter side
-of 480), read one at a time, and forgotten. To an --out that ends in .mp4, .avi or .mkv goes a video of the objects
-painted over the frames; any other is a folder: masks/*.png, palette images, and overlays/*.jpg. Released checkpoints
-work when tools/model_converters/aot.py has converted them.
+VIDEO is a file that OpenCV reads, FOLDER holds frames in the order of their names (numbers in them compare as numbers),
+whose pixels count as they are stored, whatever an EXIF orientation tag says. FIRST.png has a palette or is grey; its
+pixels are object numbers. Frames are resized as the config's test pipeline does it (without one, to a shorter side of
+480), read one at a time, and forgotten. To an --out that ends in .mp4, .avi or .mkv goes a video of the objects painted
+over the frames; any other is a folder: masks/*.png, palette images, and overlays/*.jpg. Released checkpoints work when
+tools/model_converters/aot.py has converted them.
 """
 
-import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
-
-# Before torch starts its threads; train.py says why.
-os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
 
 import cv2
 import numpy as np
@@ -30,7 +27,7 @@ from mmengine.runner import load_checkpoint
 from rich.progress import track
 
 from mmplugins.datasets.transforms.clip_masks import read_object_mask
-from mmplugins.datasets.transforms.image_files import natural_key
+from mmplugins.datasets.transforms.image_files import decode_frame, natural_key
 from mmplugins.engine.launch import CfgOptions, UsageError, check_checkpoint, load_config, type_name
 from mmplugins.models.segmentors.aot import AOT, track_video
 from mmplugins.visualization import paint_objects, write_index_image
@@ -58,8 +55,14 @@ class Frames:
         self.path = Path(source)
         self.fps, self.names = None, None
         if self.path.is_dir():
-            files = (path for path in self.path.iterdir() if path.suffix.lower() in IMAGES)
-            self._files = sorted(files, key=lambda path: natural_key(path.name))
+            found = (path for path in self.path.iterdir() if path.suffix.lower() in IMAGES)
+            self._files = sorted(found, key=lambda path: natural_key(path.stem))
+            twice = [path for before, path in pairwise(self._files) if before.stem == path.stem]
+            if twice:
+                raise UsageError(
+                    f'folder {source} has two frames named {twice[0].stem}, of other suffixes; remove one of each such '
+                    f'pair ({len(twice)} in all)'
+                )
             if not self._files:
                 raise UsageError(f'folder {source} has no frames that end in {", ".join(IMAGES)}')
             self.names, self.count = [path.stem for path in self._files], len(self._files)
@@ -80,7 +83,7 @@ class Frames:
         """Iterates over the frames, uint8, (H, W, 3)."""
         if self.names is not None:
             for path in self._files:
-                frame = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+                frame = decode_frame(path.read_bytes())
                 if frame is None:
                     raise UsageError(f'{path} is no image that OpenCV can read; replace it')
                 yield frame
@@ -143,7 +146,10 @@ def read_mask(path: str, single_object: bool) -> np.ndarray:
     try:
         mask = read_object_mask(path, 0 if single_object else None)
     except (ValueError, OSError) as error:
-        raise UsageError(f'--mask: {error}; --single-object takes all that is not black for one object') from error
+        raise UsageError(
+            f'--mask: {error}; --single-object takes all that is not black for one object, of a grey mask with smooth '
+            'edges all above 127'
+        ) from error
     if not np.isin(mask, (0, 255), invert=True).any():
         raise UsageError(
             f'--mask: {path} shows no object, its values are {np.unique(mask).tolist()}; objects are 1 to 254, and '
@@ -196,9 +202,10 @@ def run(args, cfg: Config) -> int:
     if first is None:
         raise UsageError(f'{args.source} has no frame that OpenCV can read')
     if first.shape[:2] != mask.shape:
+        turned = ', whose pixels count as stored, whatever an EXIF orientation tag says' * (frames.names is not None)
         raise UsageError(
-            f'--mask: {args.mask} is {mask.shape}, the first frame {first.shape[:2]} (height, width); give the mask at '
-            "the video's size"
+            f'--mask: {args.mask} is {mask.shape}, the first frame{turned}, is {first.shape[:2]} (height, width); give '
+            "the mask at the video's size"
         )
     model = load_model(cfg, args.checkpoint, args.device)
     if Path(args.out).suffix.lower() in CODECS:

@@ -15,7 +15,14 @@ from mmseg.datasets import BaseSegDataset
 
 from mmplugins.registry import DATASETS
 
-from .transforms.image_files import grey_values, list_of_names, opened, orientation
+from .transforms.image_files import (
+    grey_values,
+    loader_turns,
+    open_image,
+    orientation_of,
+    read_lines,
+    turned_message,
+)
 
 SUFFIXES = ('.png', '.jpg', '.jpeg')
 MAX_LISTED = 20
@@ -60,7 +67,8 @@ class BinaryMaskDataset(BaseSegDataset):
         mask_threshold: Grey value, 0 to 255, above which a mask's pixel is foreground.
         dataset_name: Name of the data set in a report of several.
         check_files: Read every file once at construction; False trusts them, the names are matched all the same.
-        **kwargs: What BaseSegDataset takes. ``ann_file`` lists the names to use, one a line, with or without suffix.
+        **kwargs: What BaseSegDataset takes. ``ann_file`` lists the names to use, one a line; with a suffix
+            of images it says which of two files.
 
     Raises:
         FileNotFoundError: A folder does not exist.
@@ -115,8 +123,7 @@ class BinaryMaskDataset(BaseSegDataset):
         masks = self._files('seg_map_path', self.seg_map_suffix) if with_masks else {}
         names = sorted(images)
         if self.ann_file:
-            lines = list_of_names(fileio.get_text(self.ann_file, backend_args=self.backend_args))
-            names = [line if line in images else self._without_suffix(line) for line in lines]
+            names = self._listed(images)
             if not names:
                 raise ValueError(f'ann_file {self.ann_file} lists no names; give one a line, without suffix')
 
@@ -154,6 +161,18 @@ class BinaryMaskDataset(BaseSegDataset):
             raise ValueError(f'{prefix} {folder} holds no file that ends in one of {suffixes}, in upper or lower case')
         return files
 
+    def _listed(self, images: dict[str, list[str]]) -> list[str]:
+        """Reads the names of ann_file; of a name with a suffix, only that file stays among the images."""
+        files = {osp.basename(path): (name, path) for name, paths in images.items() for path in paths}
+        names = []
+        for line in read_lines(self.ann_file, self.backend_args):
+            name, path = files.get(line, (line, None))
+            if path is not None and line not in images:
+                images[name] = [path]
+                line = name
+            names.append(line)
+        return names
+
     def _match(self, names: list[str], images: dict, masks: dict | None) -> list[str]:
         """Finds names that do not stand for exactly one image and one mask."""
         problems = []
@@ -161,9 +180,9 @@ class BinaryMaskDataset(BaseSegDataset):
             if files is None:
                 continue
             problems += [f'{name}: no {kind} in the folder' for name in names if name not in files]
+            option = 'img_suffix' if kind == 'image' else 'seg_map_suffix'
             problems += [
-                f'{name}: two {kind} files, {sorted(files[name])}; name the suffix to take, such as '
-                f'{"img_suffix" if kind == "image" else "seg_map_suffix"}={osp.splitext(files[name][0])[1]!r}'
+                f'{name}: two {kind} files, {sorted(files[name])}; give {option} the suffix to use'
                 for name in names
                 if len(files.get(name, ())) > 1
             ]
@@ -184,13 +203,9 @@ class BinaryMaskDataset(BaseSegDataset):
                 for image, mask in zip(images, masks, strict=True)
                 if facts[image].size and facts[mask].size and facts[image].size != facts[mask].size
             ]
-        if any(map(_applies_orientation, self.pipeline.transforms)):
+        if masks and loader_turns(self.pipeline.transforms):
             problems += [
-                f'{path}: its EXIF orientation, {facts[path].orientation}, turns the image when it is loaded, and not '
-                "its mask; set color_type='color_ignore_orientation' of LoadImageFromFile for masks that were drawn on "
-                'the stored pixels, or turn the image in its file'
-                for path in (images if masks else ())
-                if facts[path].orientation != 1
+                turned_message(path, facts[path].orientation) for path in images if facts[path].orientation != 1
             ]
         largest = max((facts[path].largest for path in masks), default=0)
         if self.mask_threshold is not None and largest > self.mask_threshold:
@@ -209,10 +224,10 @@ class BinaryMaskDataset(BaseSegDataset):
 
     def _file_facts(self, path: str, coarse: bool) -> FileFacts:
         try:
-            with opened(path, self.backend_args) as image:
+            with open_image(path, self.backend_args) as image:
                 size = image.size
                 if coarse:  # a JPEG at an eighth of its size: all its bytes are read, few pixels are computed
-                    tag = orientation(image)
+                    tag = orientation_of(image)
                     image.draft('L', (1, 1))
                     image.load()
                     return FileFacts(size, orientation=tag)
@@ -222,11 +237,6 @@ class BinaryMaskDataset(BaseSegDataset):
         except Exception as error:  # Pillow raises errors of many kinds on damaged files
             return FileFacts(error=f'{type(error).__name__}: {error}')
 
-    def _without_suffix(self, name: str) -> str:
-        suffixes = (self.img_suffix,) if isinstance(self.img_suffix, str) else self.img_suffix
-        suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix.lower())), '')
-        return name[: len(name) - len(suffix)]
-
     def _report(self, problems: list[str]) -> str:
         listed = '\n  '.join(problems[:MAX_LISTED])
         more = f'\n  ... and {len(problems) - MAX_LISTED} more' if len(problems) > MAX_LISTED else ''
@@ -234,8 +244,3 @@ class BinaryMaskDataset(BaseSegDataset):
             f'{len(problems)} problem(s) with the files of {self.data_prefix}:\n  {listed}{more}\n'
             'Mend or remove the files, or list the names to use in ann_file.'
         )
-
-
-def _applies_orientation(transform: object) -> bool:
-    """Whether a transform loads images and turns them by their EXIF orientation, as mmcv's does by default."""
-    return not getattr(transform, 'color_type', 'ignore_orientation').endswith('ignore_orientation')

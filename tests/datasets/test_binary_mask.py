@@ -154,18 +154,6 @@ def test_masks_of_labels_are_not_taken_for_empty_ones(root):
     assert len(build(root)) == 2
 
 
-@pytest.mark.parametrize('tag', [3, 6])
-def test_an_orientation_that_would_turn_the_image_alone_is_named(root, tag):
-    exif = Image.Exif()
-    exif[274] = tag
-    Image.new('RGB', (WIDTH, HEIGHT)).save(root / 'Imgs' / 'a.jpg', exif=exif)
-    load, mask = dict(type='LoadImageFromFile'), dict(type='mmplugins.LoadBinaryMask')
-    with pytest.raises(ValueError, match=f"a.jpg: its EXIF orientation, {tag}, turns .*='color_ignore_orientation'"):
-        build(root, pipeline=[load, mask])
-    item = build(root, pipeline=[dict(load, color_type='color_ignore_orientation'), mask])[0]
-    assert item['img'].shape[:2] == item['gt_seg_map'].shape == (HEIGHT, WIDTH)
-
-
 def test_a_mask_in_the_alpha_channel_is_named(root):
     mask = Image.open(root / 'GT' / 'a.png')
     for mode, colour in (('LA', 0), ('RGBA', (255, 255, 255))):
@@ -210,19 +198,6 @@ def test_lists_with_suffixes_blanks_and_a_byte_order_mark(root):
     write_mask(root / 'GT' / 'car 1.png')
     (root / 'list.txt').write_text('\ufeffb.jpg\ncar 1\n\n', encoding='utf-8')
     assert names(build(root, ann_file='list.txt')) == ['b.jpg', 'car 1.jpg']
-
-
-def test_two_files_of_a_name_can_be_told_apart_by_suffix(root):
-    write_image(root / 'Imgs' / 'a.png')
-    with pytest.raises(ValueError, match=r"a: two image files, .*; name the suffix to take, such as img_suffix='\."):
-        build(root)
-    assert names(build(root, img_suffix='.jpg')) == ['a.jpg', 'b.jpg']
-
-
-def test_an_image_above_pillows_limit_says_how_to_read_it(root, monkeypatch):
-    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 20)
-    with pytest.raises(ValueError, match=r'more pixels than Pillow reads, twice PIL.Image.MAX_IMAGE_PIXELS = 20'):
-        build(root)
 
 
 def test_images_without_objects_are_data(root):
@@ -350,3 +325,61 @@ def test_real_data_passes_the_checks():
     for split, count in (('train', 200), ('test', 100)):
         prefix = dict(img_path=f'{split}/Imgs', seg_map_path=f'{split}/GT')
         assert len(build(source, data_prefix=prefix)) == count
+
+
+# Files as users have them ---------------------------------------------------------------------------------------------
+
+
+def turn(path, tag, size=(WIDTH, HEIGHT)):
+    """Writes an image, bright in the left half, with an orientation tag."""
+    write_mask(path, size=size)
+    exif = Image.Exif()
+    exif[274] = tag
+    with Image.open(path) as image:
+        Image.merge('RGB', [image] * 3).save(path, exif=exif, quality=95)
+
+
+@pytest.mark.parametrize('tag', [3, 6])
+@pytest.mark.parametrize('suffix', ['jpg', 'png'])
+def test_an_orientation_tag_that_the_loader_applies_is_told_at_start(root, tag, suffix):
+    register_all_modules()
+    (root / 'Imgs/a.jpg').unlink()
+    turn(root / f'Imgs/a.{suffix}', tag)
+    for backend in ('cv2', 'pillow'):
+        load = dict(type='LoadImageFromFile', imdecode_backend=backend)
+        pipeline = [load, dict(type='mmplugins.LoadBinaryMask')]
+        for test_mode in (False, True):
+            with pytest.raises(
+                ValueError, match=rf"a\.{suffix} has the EXIF orientation tag {tag}.*color_type='color_ig"
+            ):
+                build(root, pipeline=pipeline, test_mode=test_mode)
+        with pytest.raises(ValueError, match=rf'a\.{suffix} has the EXIF orientation tag {tag}'):
+            build(root, pipeline=pipeline, check_files=False)[0]
+
+        stored = dict(load, color_type='color_ignore_orientation')
+        results = build(root, pipeline=[stored, dict(type='mmplugins.LoadBinaryMask')])[0]
+        assert np.array_equal(results['img'][..., 0] > 127, results['gt_seg_map'] > 0)
+
+
+def test_names_with_suffixes_in_a_list(root):
+    """They say which of two files; names that hold dots are names."""
+    write_image(root / 'Imgs/b.png', 30)
+    write_image(root / 'Imgs/c.d.jpg')
+    write_mask(root / 'GT/c.d.png')
+    (root / 'list.txt').write_text('a.jpg\nb.png\nc.d\n', encoding='utf-8-sig')
+    dataset = build(root, ann_file='list.txt')
+    assert names(dataset) == ['a.jpg', 'b.png', 'c.d.jpg']
+    assert dataset.get_data_info(1)['seg_map_path'] == str(root / 'GT/b.png')
+    (root / 'list.txt').write_text('b\n')
+    with pytest.raises(ValueError, match=r'b: two image files, .*give img_suffix the suffix to use'):
+        build(root, ann_file='list.txt')
+    (root / 'list.txt').write_text('b\n')
+    assert names(build(root, ann_file='list.txt', img_suffix='.png')) == ['b.png']
+
+
+def test_more_pixels_than_pillow_opens(root, monkeypatch):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', WIDTH * HEIGHT // 2 - 1)
+    with pytest.raises(
+        ValueError, match=r'Imgs/a\.jpg has more pixels than Pillow opens, 46 .*MAX_IMAGE_PIXELS = None'
+    ):
+        build(root)

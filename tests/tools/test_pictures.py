@@ -184,3 +184,13 @@ def test_segments_of_a_prediction(kind, tmp_path):
     segments = draw_results.predict(Model(), {}, 3)
     assert segments.classes.tolist() == [[2, 1, -1]]
     assert segments.numbers.tolist() == [[2, 1001, -1] if kind == 'panoptic' else [0, 1, -1]]
+
+
+@pytest.mark.parametrize('turned', [False, True])
+def test_images_are_turned_as_the_loader_turned_them(tmp_path, turned):
+    image = np.arange(6, dtype=np.uint8).reshape(2, 3, 1).repeat(3, 2) * 40
+    exif = Image.Exif()
+    exif[274] = 3
+    Image.fromarray(image).save(tmp_path / 'a.png', exif=exif)
+    found = draw_results._read_image(str(tmp_path / 'a.png'), turned)
+    assert np.array_equal(found, image[::-1, ::-1] if turned else image)

@@ -115,8 +115,8 @@ def test_sizes_are_those_of_the_test_pipeline(tiny):
 def test_frames_are_read_one_at_a_time(tiny, monkeypatch):
     """Between reading a frame and reading the next one its mask is written."""
     events = []
-    read = cv2.imread
-    monkeypatch.setattr(cv2, 'imread', lambda path, flag: events.append('read') or read(path, flag))
+    read = vos_demo.decode_frame
+    monkeypatch.setattr(vos_demo, 'decode_frame', lambda data: events.append('read') or read(data))
     monkeypatch.setattr(vos_demo.FolderOutput, 'write', lambda self, *args: events.append('write'))
     demo(tiny, 'nowhere')
     assert events == ['read', *['read', 'write'] * 5]  # the first frame is looked at before the model is loaded
@@ -139,6 +139,27 @@ def test_wrong_sources(tiny, tmp_path):
     fails(tiny, tmp_path, r'0\.jpg is no image that OpenCV can read', source=tmp_path / 'frames')
 
 
+def test_frames_are_in_the_order_of_their_numbers(tmp_path):
+    """And their pixels are as stored, whatever an orientation tag says."""
+    exif = Image.Exif()
+    exif[274] = 3
+    for number in (1, 2, 10, 11):
+        frame = np.full((*SIZE, 3), number, np.uint8)
+        frame[:5] = 200
+        Image.fromarray(frame).save(tmp_path / f'{number}.png', exif=exif)
+    frames = vos_demo.Frames(str(tmp_path))
+    assert frames.names == ['1', '2', '10', '11']
+    assert [frame[-1, 0, 0] for frame in frames] == [1, 2, 10, 11]
+    assert all((frame[:5] == 200).all() for frame in frames)
+
+
+def test_two_frames_of_one_name(tiny, tmp_path):
+    for suffix in ('jpg', 'png'):
+        Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(tmp_path / f'7.{suffix}')
+    with pytest.raises(SystemExit, match='has two frames named 7, of other suffixes; remove one of each'):
+        demo(tiny, tmp_path / 'out', source=tmp_path)
+
+
 def test_frames_of_two_sizes(tiny, tmp_path):
     for index, size in enumerate((SIZE, (41, 60))):
         cv2.imwrite(str(tmp_path / f'{index}.png'), np.zeros((*size, 3), np.uint8))
@@ -150,9 +171,13 @@ def test_wrong_masks(tiny, tmp_path):
     path = tmp_path / 'mask.png'
     fails(tiny, tmp_path, '--mask: there is no file', mask=path)
     write_index_image(path, np.ones((30, 60), np.uint8))
-    fails(tiny, tmp_path, r'mask\.png is \(30, 60\), the first frame \(40, 60\) \(height, width\)', mask=path)
+    fails(tiny, tmp_path, r'mask\.png is \(30, 60\), the first frame.*, is \(40, 60\) \(height, width\)', mask=path)
     write_index_image(path, np.full(SIZE, 255, np.uint8))
     fails(tiny, tmp_path, r'shows no object, its values are \[255\]; objects are 1 to 254, and --single', mask=path)
+    smooth = cv2.GaussianBlur(cv2.circle(np.zeros(SIZE, np.uint8), (30, 20), 10, 255, -1), (5, 5), 0)
+    Image.fromarray(smooth).save(path)
+    fails(tiny, tmp_path, '--mask: .*smooth edges.*--single-object takes.*all above 127', mask=path)
+    assert np.array_equal(vos_demo.read_mask(str(path), single_object=True), smooth > 127)
     Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(path)
     fails(tiny, tmp_path, '--mask: .*mode RGB.*; --single-object takes', mask=path)
 

@@ -40,6 +40,7 @@ from result_columns import (
 from rich.progress import track
 from torch import nn
 
+from mmplugins.datasets.transforms.image_files import loader_turns
 from mmplugins.engine.checkpoints import load_weights
 from mmplugins.engine.launch import CfgOptions, UsageError, check_checkpoint, check_data, load_config, use_cpu
 from mmplugins.evaluation.metrics.coco_panoptic_metric import INSTANCE_OFFSET
@@ -93,7 +94,10 @@ def draw(cfg: Config, checkpoint: str, num: int, out: Path) -> None:
 
     num_classes = len(dataset.metainfo['classes'])
     places = np.unique(np.linspace(0, len(dataset) - 1, num).round().astype(int))
-    samples = [predict(model, dataset[int(place)], num_classes) for place in track(places, description='predicting')]
+    turned = loader_turns(dataset.pipeline.transforms)
+    samples = [
+        predict(model, dataset[int(place)], num_classes, turned) for place in track(places, description='predicting')
+    ]
     figure = draw_grid(*columns_of(samples, model, cfg, dataset.metainfo))
     figure.suptitle(f'{Path(cfg.filename).stem}: {Path(checkpoint).name}', fontsize=10, color='grey')
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -101,23 +105,23 @@ def draw(cfg: Config, checkpoint: str, num: int, out: Path) -> None:
     plt.close(figure)
 
 
-def predict(model: nn.Module, data: dict, num_classes: int) -> Sample | Segments:
-    """Predicts one item of the validation set."""
+def predict(model: nn.Module, data: dict, num_classes: int, turned: bool = True) -> Sample | Segments:
+    """Predicts one item of the validation set; ``turned`` says whether its loader applies orientation tags."""
     with torch.no_grad():
         result = model.test_step(pseudo_collate([data]))[0]
     if 'pred_panoptic_seg' in result or 'masks' in result.get('pred_instances', {}):
-        return _segments(result, num_classes)
+        return _segments(result, num_classes, turned)
     for name in ('gt_sem_seg', 'pred_sem_seg', 'seg_logits'):
         if name not in result:
             raise UsageError(f"the model's output lacks {name}; this tool draws models of segmentation")
-    image = _read_image(result.img_path)
+    image = _read_image(result.img_path, turned)
     truth = result.gt_sem_seg.data.squeeze(0).long().cpu()
     return Sample(image, truth, result.pred_sem_seg.data.squeeze(0).long().cpu(), result.seg_logits.data.float().cpu())
 
 
-def _segments(result: BaseDataElement, num_classes: int) -> Segments:
+def _segments(result: BaseDataElement, num_classes: int, turned: bool) -> Segments:
     """Gives the panoptic segments of a prediction, or its instances above a score of 0.5, the surest on top."""
-    image = _read_image(result.img_path)
+    image = _read_image(result.img_path, turned)
     classes = torch.full(image.shape[:2], -1)
     numbers = torch.full(image.shape[:2], -1)
     if 'pred_panoptic_seg' in result:
@@ -135,10 +139,11 @@ def _segments(result: BaseDataElement, num_classes: int) -> Segments:
     return Segments(image, classes, numbers)
 
 
-def _read_image(path: str) -> np.ndarray:
+def _read_image(path: str, turned: bool) -> np.ndarray:
     import mmcv
 
-    return mmcv.imfrombytes(get(path), channel_order='rgb')
+    flag = 'color' if turned else 'color_ignore_orientation'
+    return mmcv.imfrombytes(get(path), flag, channel_order='rgb', backend='cv2')
 
 
 def columns_of(

@@ -3,11 +3,15 @@
 import random
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
+from PIL import Image
 
-from .image_files import check_object_numbers, grey_values, opened
+from .image_files import open_image, orientation_of
 
 IGNORED = 255
+HALF = 127  # of binary masks with smooth edges, grey values above it are the object
+MOST_SOLID = 32  # grey values beside 0 and 255; masks that JPEG or a resize made have more
 
 
 def read_object_mask(path: str, threshold: int | None = None, backend_args: dict | None = None) -> np.ndarray:
@@ -16,40 +20,108 @@ def read_object_mask(path: str, threshold: int | None = None, backend_args: dict
     Args:
         path: File of any of mmengine's backends.
         threshold: Pixels whose grey value is above it are object 1, all others 0; 0 takes all values but 0, whatever
-            their colours in a palette. None: values are objects, 255 is not valid.
+            their colours in a palette, but of masks with smooth edges (see ``has_smooth_edges``) those above 127. None:
+            values are objects, 255 is not valid.
         backend_args: Arguments of mmengine's file backend.
 
     Returns:
         uint8, shape (H, W).
 
     Raises:
-        ValueError: There is no threshold, and the image has colours, but no palette, or shows one object with smooth
-            edges; or the mask lies in the alpha channel.
+        ValueError: There is no threshold, and the image has colours, but no palette, or smooth edges, or is a JPEG; or
+            it has more pixels than Pillow opens.
     """
-    with opened(path, backend_args) as image:
-        numbered = image.mode in ('P', 'L', '1')
-        if threshold or (threshold is not None and not numbered):
-            return (grey_values(image, threshold, path) > threshold).astype(np.uint8)
-        if not numbered:
+    with open_image(path, backend_args) as image:
+        coloured = has_colours(image)
+        if image.mode not in ('P', 'L', '1'):
+            if threshold is None:
+                raise ValueError(
+                    f'mask {path} is an image of mode {image.mode}, so its pixels are no object numbers; save it with '
+                    'a palette, or take all that is not black for one object with single_object=True'
+                )
+            image = image.convert('L')
+        elif threshold:
+            image = image.convert('L')
+        if threshold is None and image.format == 'JPEG':
             raise ValueError(
-                f'mask {path} is an image of mode {image.mode}, so its pixels are no object numbers; save it with '
-                'a palette, or take all that is not black for one object with single_object=True'
+                f'mask {path} is a JPEG, whose values are not exact, so they are no object numbers; save masks as PNG, '
+                'or take it for one object with single_object=True'
             )
         mask = np.asarray(image).astype(np.uint8)
-        if threshold is None and image.mode == 'L':
-            check_object_numbers(mask, path)
-    return mask if threshold is None else (mask > threshold).astype(np.uint8)
-
-
-def check_mask_size(mask: np.ndarray, size: tuple[int, int], video: str, mask_path: str, frame_path: str) -> None:
-    """Raises ValueError if a mask (H, W) has not the size of its frame, which is (height, width)."""
-    if mask.shape != size:
-        turned = mask.shape == size[::-1]
+    smooth = not threshold and not coloured and has_smooth_edges(mask)
+    if smooth and threshold is None:
         raise ValueError(
-            f'video {video}: the mask {mask_path} is {mask.shape}, its frame {frame_path} is {size} (height, width); '
-            + ('frames are read as they are stored, whatever their EXIF orientation: turn them' if turned else 'give')
-            + (' in the files, or the masks' if turned else ' the masks at the size of the frames')
+            f'mask {path} is grey with smooth edges: the object is 255, and each of the {len(objects_of(mask))} other '
+            f'values at its rim would be an object; set single_object=True to take all above {HALF} for one object. If '
+            'its values are object numbers and 255 is not valid, save it with a palette of colours'
         )
+    if threshold is not None:
+        mask = (mask > (HALF if smooth else threshold)).astype(np.uint8)
+    return mask
+
+
+def has_colours(image: Image.Image) -> bool:
+    """Tells whether an image has a palette with a colour that is not grey, as masks of object numbers have."""
+    if image.mode != 'P':
+        return False
+    palette = np.frombuffer(image.palette.tobytes() if image.palette.mode == 'RGB' else b'', np.uint8).reshape(-1, 3)
+    return bool((palette != palette[:, :1]).any())
+
+
+def has_smooth_edges(mask: np.ndarray) -> bool:
+    """Tells whether a grey image is one bright object with a smooth rim, rather than object numbers.
+
+    It is if 255 fills a square of 3 by 3 pixels somewhere, most of the pixels that are not 0 are above 127, and the
+    values from 1 to 254 make a rim: none of them fills such a square, or, of more than 32 values, less than half do
+    (what JPEG leaves in flat areas). Objects that are numbered, beside a 255 that is not valid, fill areas.
+
+    Args:
+        mask: uint8, (H, W).
+
+    Examples:
+        >>> mask = np.zeros((20, 20), np.uint8)
+        >>> mask[5:15, 5:15] = 255
+        >>> mask[5, 5] = 100  # one pixel of a rim
+        >>> has_smooth_edges(mask)
+        True
+        >>> mask[2:5, 5:15] = 1  # an object beside pixels that are not valid
+        >>> has_smooth_edges(mask)
+        False
+    """
+    counts = np.bincount(mask.ravel(), minlength=IGNORED + 1)
+    between = np.flatnonzero(counts[1:IGNORED]) + 1
+    if not between.size or not counts[IGNORED] or counts[HALF + 1 :].sum() <= counts[1 : HALF + 1].sum():
+        return False
+    square = np.ones((3, 3), np.uint8)
+    lowest, highest = (filter_(mask, square, borderValue=0) for filter_ in (cv2.erode, cv2.dilate))
+    solid = set(np.unique(mask[lowest == highest]).tolist()) - {0}  # values of squares of one value
+    return IGNORED in solid and len(solid) - 1 < (1 if between.size <= MOST_SOLID else between.size / 2)
+
+
+def check_mask_size(
+    mask: np.ndarray,
+    size: tuple[int, int],
+    video: str,
+    mask_path: str,
+    frame_path: str,
+    backend_args: dict | None = None,
+) -> None:
+    """Raises ValueError if a mask (H, W) has not the size of its frame, which is (height, width)."""
+    if mask.shape == size:
+        return
+    remedy = 'give the masks at the size of the frames'
+    if mask.shape == size[::-1]:
+        with open_image(frame_path, backend_args) as image:
+            tag = orientation_of(image)
+        if tag != 1:
+            remedy = (
+                f'the frame has the EXIF orientation tag {tag}, which is not applied: store the frames turned, without '
+                'the tag, or draw the masks on the pixels as stored'
+            )
+    raise ValueError(
+        f'video {video}: the mask {mask_path} is {mask.shape}, its frame {frame_path} is {size} (height, width); '
+        f'{remedy}'
+    )
 
 
 def objects_of(mask: np.ndarray, min_pixels: int = 0) -> list[int]:

@@ -1,59 +1,77 @@
-"""How all readers of images and masks treat a file: one rule each, for data sets, transforms and tools.
+"""What all readers of images and masks share: the order of names, lists of names, and how a file is opened.
 
-- Pixels are taken as they are stored. An EXIF orientation turns nothing, so that an image and a mask that was drawn on
-  its pixels fit; mmcv's readers are told so by ``color_type='color_ignore_orientation'``.
-- The grey values of a mask are those of the image. The colours of a palette are turned into grey; where these do not
-  tell the parts of the mask apart, the numbers do: 0 is background. A mask in the alpha channel is refused.
-- Numbers in names are compared as numbers: frame 2 comes before frame 10.
+Pixels count as they are stored: an EXIF orientation tag turns neither frames nor masks, so that both fit.
 """
 
 import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
+from pathlib import Path
 
+import cv2
+import mmcv
 import numpy as np
 from mmengine import fileio
-from PIL import Image
+from PIL import Image, ImageOps
 
-ORIENTATION = 274  # EXIF tag; 1 is upright
-
-
-def natural_key(name: str) -> list[tuple[bool, int, str]]:
-    """Returns what names are sorted by, so that numbers in them compare as numbers."""
-    return [
-        (False, int(part), part) if part.isdigit() else (True, 0, part) for part in re.split(r'(\d+)', name) if part
-    ]
+ORIENTATION = 0x0112  # EXIF tag: 1 upright, 2 to 4 mirrored or upside down, 5 to 8 with the axes swapped
+HEAD = 2**17  # bytes, in which the tags of a JPEG or PNG lie
+APPLIED_BY = ('cv2', 'pillow')  # mmcv's other backends ignore the tag
 
 
-def list_of_names(text: str) -> list[str]:
-    """Returns the lines of a list, without blanks around them, a byte-order mark or empty ones."""
-    return [line.strip() for line in text.lstrip('\ufeff').splitlines() if line.strip()]
+def natural_key(name: str) -> tuple:
+    """Returns a key that sorts names with their numbers as numbers: 1, 2, 10, whatever their leading zeros.
+
+    Examples:
+        >>> sorted(['10', '2', 'b1', '001', '1'], key=natural_key)
+        ['001', '1', '2', '10', 'b1']
+    """
+    parts = re.split(r'(\d+)', name)  # text and digits by turns
+    return tuple(int(part) if index % 2 else part for index, part in enumerate(parts)), name
+
+
+def read_lines(path: str, backend_args: dict | None = None) -> list[str]:
+    """Reads the lines of a text file that are not empty, without a byte-order mark and the blanks at their ends."""
+    text = fileio.get_text(path, encoding='utf-8-sig', backend_args=backend_args)
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 @contextmanager
-def opened(path: str, backend_args: dict | None = None):
-    """Opens an image of any of mmengine's file backends with Pillow.
+def open_image(path: str, backend_args: dict | None = None) -> Iterator[Image.Image]:
+    """Opens an image with Pillow; its pixels are as stored.
 
     Raises:
-        ValueError: It has more pixels than Pillow reads.
+        ValueError: It has more pixels than Pillow allows.
     """
+    data = fileio.get(path, backend_args=backend_args)
     try:
-        with Image.open(BytesIO(fileio.get(path, backend_args=backend_args))) as image:
-            yield image
+        image = Image.open(BytesIO(data))
     except Image.DecompressionBombError as error:
         raise ValueError(
-            f'{path} has more pixels than Pillow reads, twice PIL.Image.MAX_IMAGE_PIXELS = {Image.MAX_IMAGE_PIXELS} '
-            f'({error}); cut it into parts, or raise that limit where your program or config begins'
+            f'{path} has more pixels than Pillow opens, {2 * Image.MAX_IMAGE_PIXELS} (twice PIL.Image.MAX_IMAGE_PIXELS'
+            ', which guards against files made to fill the memory); if you trust your files, set '
+            'PIL.Image.MAX_IMAGE_PIXELS = None in a module that custom_imports of the config names, or cut the image'
         ) from error
+    with image:
+        yield image
 
 
-def orientation(image: Image.Image) -> int:
-    """Returns the EXIF orientation of an opened image: 1 upright, 3 upside down, 6 and 8 on its side, ..."""
-    return int(image.getexif().get(ORIENTATION, 1) or 1)
+def decode_frame(data: bytes) -> np.ndarray | None:
+    """Decodes an image with OpenCV, uint8, (H, W, 3), BGR, pixels as stored; None if it is no image."""
+    return mmcv.imfrombytes(data, flag='color_ignore_orientation', backend='cv2') if data else None
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Returns the EXIF orientation tag of an image, 1 to 8; 1 if it has none, or one that means nothing."""
+    tag = image.getexif().get(ORIENTATION, 1)
+    return tag if tag in range(1, 9) else 1
 
 
 def grey_values(image: Image.Image, threshold: int, path: str) -> np.ndarray:
-    """Returns the grey values of a binary mask; see the module for palettes and alpha channels.
+    """Returns the grey values of a binary mask; colours are turned into grey.
+
+    Where the colours of a palette do not tell the parts of the mask apart, its numbers do: 0 is background.
 
     Args:
         image: Opened by Pillow, of any mode; 16-bit values are brought to 8 bits.
@@ -84,26 +102,51 @@ def grey_values(image: Image.Image, threshold: int, path: str) -> np.ndarray:
     return grey
 
 
-def check_object_numbers(mask: np.ndarray, path: str) -> None:
-    """Raises ValueError if a grey mask shows one object as 255 with a rim of grey, not the numbers of objects.
+def loader_turns(transforms: Sequence) -> bool:
+    """Tells whether a pipeline loads its images by mmcv's LoadImageFromFile with their orientation tag applied."""
+    return any(
+        getattr(step, 'color_type', None) in ('color', 'grayscale')
+        and getattr(step, 'imdecode_backend', None) in APPLIED_BY
+        for step in transforms
+    )
 
-    Such are masks that were drawn with smooth edges, resized, or saved as JPEG: bright pixels, and fewer others that
-    are of many values, or lie beside bright ones and have values above 10.
+
+def check_not_turned(results: dict) -> None:
+    """Checks that an orientation tag has not turned a loaded image, which its mask does not follow.
+
+    Only files on a local disk that have such a tag are decoded again; others cost a look at their head.
 
     Args:
-        mask: uint8 (H, W), grey values.
-        path: Its file, for the error.
+        results: Of a pipeline, with ``img_path``, and with ``img`` (H, W, 3) if an image was loaded, resized or not.
+
+    Raises:
+        ValueError: The image was turned.
     """
-    bright = mask >= 250
-    between = (mask > 0) & ~bright
-    if not bright.any() or not between.any() or between.sum() > bright.sum() or mask[between].max() <= 10:
+    path, loaded = results.get('img_path'), results.get('img')
+    if loaded is None or not path or not Path(path).is_file():
         return
-    near = bright
-    for _ in range(3):  # pixels of the rim
-        near = np.pad(near, 1)
-        near = near[1:-1, 1:-1] | near[:-2, 1:-1] | near[2:, 1:-1] | near[1:-1, :-2] | near[1:-1, 2:]
-    if near[between].mean() > 0.9 or len(np.unique(mask[between])) > 20:
-        raise ValueError(
-            f'the mask {path} shows one object, in grey from 0 to {mask.max()} with smooth edges, not the numbers of '
-            'objects; take it for one object with single_object=True, or save numbers, 1, 2, ...'
-        )
+    with Path(path).open('rb') as file:
+        head = file.read(HEAD)
+    if b'Exif\0\0' not in head and b'eXIf' not in head:  # of JPEG and PNG
+        return
+    with open_image(path) as image:
+        tag = orientation_of(image)
+        if tag == 1:
+            return
+        size = (16, 16)
+        stored = image.convert('L')
+        turned = np.asarray(ImageOps.exif_transpose(stored).resize(size, Image.Resampling.BOX), np.float32)
+        stored = np.asarray(stored.resize(size, Image.Resampling.BOX), np.float32)
+    seen = cv2.resize(np.asarray(loaded, np.float32), size, interpolation=cv2.INTER_AREA)
+    grey = seen @ np.float32([0.114, 0.587, 0.299]) if seen.ndim == 3 else seen
+    if np.abs(grey - turned).mean() < np.abs(grey - stored).mean():
+        raise ValueError(turned_message(path, tag))
+
+
+def turned_message(path: str, tag: int) -> str:
+    """Says what an orientation tag does to an image with a mask, and how to mend it."""
+    return (
+        f'{path} has the EXIF orientation tag {tag}, so that the image is turned as it is loaded, and its mask is not; '
+        "set color_type='color_ignore_orientation' in LoadImageFromFile. If the mask was drawn on the turned image, "
+        'store the image turned, without the tag'
+    )

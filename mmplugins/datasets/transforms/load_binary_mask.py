@@ -9,7 +9,7 @@ from mmcv.transforms import BaseTransform
 
 from mmplugins.registry import TRANSFORMS
 
-from .image_files import grey_values, opened
+from .image_files import check_not_turned, grey_values, open_image
 
 
 @TRANSFORMS.register_module()
@@ -17,15 +17,16 @@ class LoadBinaryMask(BaseTransform):
     """Loads a mask and thresholds it: 1 (foreground) where its grey value is above the threshold, else 0.
 
     Colours are turned into grey first; those of a palette that do not tell two parts apart are taken by number, 0 for
-    background. An orientation tag of the file is not applied; load the image with
-    ``color_type='color_ignore_orientation'`` to go with it. Without ``seg_map_path`` in the results there is no
-    mask to load and nothing happens, so that a test pipeline serves mmseg's inferencer too.
+    background. An orientation tag of the file is not applied, nor may one turn
+    the image: load it with ``color_type='color_ignore_orientation'``. Without ``seg_map_path`` in the results there is
+    no mask to load and nothing happens, so that a test pipeline serves mmseg's inferencer too.
 
     In a test pipeline it belongs after Resize: the metric compares at the mask's own size.
 
     Required Keys:
 
     - seg_map_path (optional)
+    - img_path, img (optional), to check the orientation of a file on a local disk
     - mask_threshold (optional)
 
     Added Keys:
@@ -39,7 +40,8 @@ class LoadBinaryMask(BaseTransform):
         grey: Whether the grey values stay as they are, for ``SoftMask`` at the pipeline's end; no threshold then.
 
     Raises:
-        ValueError: A threshold for grey values; or a mask that lies in the alpha channel, or is too large for Pillow.
+        ValueError: A threshold for grey values; an image that its orientation tag turned; a mask in the alpha channel,
+            or of more pixels than Pillow opens.
     """
 
     def __init__(self, threshold: int | None = None, backend_args: dict | None = None, grey: bool = False) -> None:
@@ -55,7 +57,8 @@ class LoadBinaryMask(BaseTransform):
         if path is None:
             return results
         threshold = results.get('mask_threshold', 127) if self.threshold is None else self.threshold
-        with opened(path, self.backend_args) as image:
+        check_not_turned(results)
+        with open_image(path, self.backend_args) as image:
             mask = grey_values(image, threshold, path)
         results['gt_seg_map'] = mask if self.grey else (mask > threshold).astype(np.uint8)
         results.setdefault('seg_fields', []).append('gt_seg_map')

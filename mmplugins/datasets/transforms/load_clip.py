@@ -4,7 +4,6 @@ In mmcv a sample is one image; here the keys ``img`` and ``gt_seg_map`` hold lis
 ``TransformBroadcaster`` of mmcv applies any of its transforms to all frames alike.
 """
 
-import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
@@ -12,13 +11,13 @@ from mmengine import fileio
 from mmplugins.registry import TRANSFORMS
 
 from .clip_masks import check_mask_size, read_object_mask
-
-FLAG = 'color_ignore_orientation'  # pixels as they are stored, as those of masks are
+from .image_files import decode_frame
 
 
 @TRANSFORMS.register_module()
 class LoadClip(BaseTransform):
-    """Loads the frames of a clip.
+    """Loads the frames of a clip with OpenCV. Their pixels count as they are stored, as those of masks do: an EXIF
+    orientation tag turns nothing.
 
     Required Keys:
 
@@ -28,7 +27,7 @@ class LoadClip(BaseTransform):
 
     Added Keys:
 
-    - img (list of np.uint8 or np.float32, shape (H, W, 3), BGR, 0 to 255), not turned by an EXIF orientation
+    - img (list of np.uint8 or np.float32, shape (H, W, 3), BGR, 0 to 255)
     - ori_shape, (H, W)
     - img_shape, (H, W)
 
@@ -49,7 +48,7 @@ class LoadClip(BaseTransform):
         paths, video = results['img_path'], results['video_name']
         frames = []
         for path in paths:
-            frame = mmcv.imfrombytes(fileio.get(path, backend_args=self.backend_args), flag=FLAG)
+            frame = decode_frame(fileio.get(path, backend_args=self.backend_args))
             if frame is None:
                 raise ValueError(f'video {video}: {path} is no image that can be read; replace it')
             frames.append(frame.astype(np.float32) if self.to_float32 else frame)

@@ -3,16 +3,14 @@
 Deliberate differences from mmdet's: the semantic map is uint8, not int64; crowds can be marked as not valid.
 """
 
-from io import BytesIO
-
 import numpy as np
 from mmcv.transforms import BaseTransform
-from mmengine import fileio
-from PIL import Image
 
 from mmplugins.functional.segment_images import check_colours, segment_ids
 from mmplugins.hosts import require_host
 from mmplugins.registry import TRANSFORMS
+
+from .image_files import check_not_turned, open_image
 
 IGNORED = 255
 
@@ -95,7 +93,8 @@ class LoadPanopticAnnotations(BaseTransform):
         path = results.get('seg_map_path')
         if path is None:
             raise ValueError(f'{results.get("img_path")} has no seg_map_path: set data_prefix.seg of the data set')
-        with Image.open(BytesIO(fileio.get(path, backend_args=self.backend_args))) as image:
+        check_not_turned(results)
+        with open_image(path, self.backend_args) as image:
             check_colours(image.mode, path)
             colours = np.array(image.convert('RGB'))
         if colours.shape[:2] != tuple(results['ori_shape'][:2]):

@@ -43,8 +43,9 @@ class VOSVisualizationHook(Hook):
         """Draws the frames of one iteration."""
         for sample in outputs if self.draw else ():
             encoded = np.frombuffer(fileio.get(sample.img_path, backend_args=self.backend_args), np.uint8)
+            frame = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)  # as LoadClip loads it
             mask = sample.pred_sem_seg.data[0].cpu().numpy()
-            painted = paint_objects(cv2.imdecode(encoded, cv2.IMREAD_COLOR), mask)
+            painted = paint_objects(frame, mask)
             path = Path(self.test_out_dir, sample.video_name, f'{sample.frame_name}.jpg')
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(cv2.imencode('.jpg', painted)[1].tobytes())

@@ -23,6 +23,7 @@ from mmplugins.evaluation.functional.video_objects import VOID, import_evaluator
 from mmplugins.registry import METRICS
 from mmplugins.visualization import write_index_image
 
+MAX_LISTED = 20
 META = ('video_name', 'frame_id', 'frame_name', 'num_frames')
 
 
@@ -34,12 +35,14 @@ class FrameScores(NamedTuple):
         frame: Index in the video, from 0.
         num_frames: Frames of the video.
         scores: J and F by object, of those that were given before; None if the frame is not annotated.
+        not_given: Name of the frame, by the objects of its annotation that were not given up to now.
     """
 
     video: str
     frame: int
     num_frames: int
     scores: dict[int, tuple[float, float]] | None
+    not_given: dict[int, str]
 
 
 @METRICS.register_module()
@@ -51,7 +54,8 @@ class VOSMetric(BaseMetric):
     metainfo ``video_name``, ``frame_id`` (from 0), ``frame_name`` and ``num_frames``. The steps:
 
     1. An object is one of a mask that is given: of ``ref_sem_seg``, or else of ``gt_sem_seg`` of the first frame. It is
-       measured in all annotated frames after that, the video's last annotated frame excepted.
+       measured in all annotated frames after that, the video's last annotated frame excepted. Objects that appear later
+       without being given are not measured, as in DAVIS; the log names them.
     2. Over the frames of each object: the mean; the recall, the share of frames above 0.5; the decay, the mean of the
        first quarter minus that of the last.
     3. Each is averaged over all objects of the data set, whatever their videos. J&F is the mean of the two means.
@@ -84,7 +88,6 @@ class VOSMetric(BaseMetric):
         self._video: str | None = None
         self._frame = -1
         self._objects: set[int] = set()  # of the current video, given so far
-        self._others: set[int] = set()  # annotated, but not given
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Measures and writes frames.
@@ -102,8 +105,8 @@ class VOSMetric(BaseMetric):
             if self.output_dir is not None:
                 name = f'{sample["frame_name"]}.png'
                 write_index_image(Path(self.output_dir, sample['video_name'], name), prediction)
-            scores = None if self.format_only else self._measure(sample, prediction)
-            self.results.append(FrameScores(self._video, self._frame, int(sample['num_frames']), scores))
+            scores, not_given = (None, {}) if self.format_only else self._measure(sample, prediction)
+            self.results.append(FrameScores(self._video, self._frame, int(sample['num_frames']), scores, not_given))
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Gathers the frames of all processes and computes the results in each of them.
@@ -136,6 +139,7 @@ class VOSMetric(BaseMetric):
         for name in sorted(videos):  # whichever process had them
             annotated = [frame.scores for frame in videos[name] if frame.scores is not None]
             objects += object_results(name, annotated[:-1])
+        _log_not_given(videos)
         if not objects:
             raise ValueError(
                 f'no object of {len(videos)} videos is annotated in a frame between the one with its mask and '
@@ -153,7 +157,7 @@ class VOSMetric(BaseMetric):
             raise ValueError(f'VOSMetric needs {", ".join(META)} in the metainfo, {", ".join(missing)} is missing')
         video, frame = sample['video_name'], int(sample['frame_id'])
         if video != self._video or frame == 0:
-            self._video, self._frame, self._objects, self._others = video, -1, set(), set()
+            self._video, self._frame, self._objects = video, -1, set()
         if frame != self._frame + 1:
             before = 'none' if self._frame < 0 else self._frame
             raise ValueError(
@@ -162,18 +166,10 @@ class VOSMetric(BaseMetric):
             )
         self._frame = frame
 
-    def _name_others(self, annotated: np.ndarray, known: set[int]) -> None:
-        """Logs, once each, objects of the annotation that no mask has given, so that they are not measured."""
-        for number in sorted(set(np.unique(annotated).tolist()) - {0, VOID} - known - self._others):
-            self._others.add(number)
-            print_log(
-                f'video {self._video!r}: object {number} appears at frame {self._frame} and is neither given nor '
-                "measured, as DAVIS has it; a meta.json as ann_file, which lists the objects' frames, gives it there",
-                logger='current',
-                level=logging.WARNING,
-            )
-
-    def _measure(self, sample: Mapping[str, Any], prediction: np.ndarray) -> dict[int, tuple[float, float]] | None:
+    def _measure(
+        self, sample: Mapping[str, Any], prediction: np.ndarray
+    ) -> tuple[dict[int, tuple[float, float]] | None, dict[int, str]]:
+        """Returns the scores of a frame, and what its annotation shows that was not given (see FrameScores)."""
         where = f'video {self._video!r}, frame {self._frame}'
         annotated = _mask(sample, 'gt_sem_seg')
         given = _mask(sample, 'ref_sem_seg')
@@ -189,17 +185,18 @@ class VOSMetric(BaseMetric):
                 f'{where}: the prediction has an object {min(strange)}, but the masks given up to now have '
                 f'{sorted(known)}'
             )
-        scores = None
+        scores, not_given = None, {}
         if annotated is not None:
-            self._name_others(annotated, known)
             if annotated.shape != prediction.shape:
                 raise ValueError(
                     f'{where}: gt_sem_seg {annotated.shape} must be of the size of the frame, {prediction.shape}; load '
                     'it after Resize in the test pipeline'
                 )
             scores = object_scores(prediction, annotated, self._objects)
+            shown = set(np.flatnonzero(np.bincount(annotated.ravel())).tolist())
+            not_given = dict.fromkeys(shown - known - {0, VOID}, sample['frame_name'])
         self._objects = known
-        return scores
+        return scores, not_given
 
 
 def _mask(sample: Mapping[str, Any], field: str) -> np.ndarray | None:
@@ -227,6 +224,27 @@ def _prediction(sample: Mapping[str, Any]) -> np.ndarray:
             f'{size}, got {prediction.shape}'
         )
     return prediction
+
+
+def _log_not_given(videos: Mapping[str, Sequence[FrameScores]]) -> None:
+    """Names the objects that annotations show and no mask gave before."""
+    lines = []
+    for name in sorted(videos):
+        first: dict[int, str] = {}
+        for frame in videos[name]:
+            first = frame.not_given | first
+        lines += [f'video {name}: object {number}, first seen at frame {first[number]}' for number in sorted(first)]
+    if lines:
+        more = f'\n  ... and {len(lines) - MAX_LISTED} more' if len(lines) > MAX_LISTED else ''
+        print_log(
+            f'{len(lines)} object(s) are annotated, but no mask gave them up to there, so they are not measured:\n  '
+            + '\n  '.join(lines[:MAX_LISTED])
+            + more
+            + "\nDAVIS takes the objects of a video's first mask only; to give and measure objects that appear later, "
+            'list the frames of each object in a JSON as YouTube-VOS has it (ann_file of VOSDataset)',
+            logger='current',
+            level=logging.WARNING,
+        )
 
 
 def _complete_videos(results: Iterable[FrameScores]) -> dict[str, list[FrameScores]]:

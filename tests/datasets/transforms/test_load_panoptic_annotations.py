@@ -1,3 +1,4 @@
+import mmcv
 import numpy as np
 import pytest
 from PIL import Image
@@ -123,3 +124,20 @@ def test_without_mmdet(monkeypatch):
 def test_repr():
     transform = TRANSFORMS.build(dict(type='mmplugins.LoadPanopticAnnotations', num_things_classes=80))
     assert 'with_mask=True, with_seg=True, num_things_classes=80' in repr(transform)
+
+
+@pytest.mark.parametrize('tag', [2, 3])
+def test_an_image_that_its_orientation_tag_turned(tmp_path, results, tag):
+    """Even where the size fits the PNG; an image that was loaded as stored passes, resized or not."""
+    height, width = IDS.shape
+    exif = Image.Exif()
+    exif[274] = tag
+    stored = np.arange(height * width, dtype=np.uint8).reshape(height, width, 1).repeat(3, 2)
+    path = tmp_path / 'turned.png'
+    Image.fromarray(stored).save(path, exif=exif)
+    for flag, size in (('color_ignore_orientation', (width, height)), ('color_ignore_orientation', (40, 30))):
+        image = mmcv.imresize(mmcv.imread(path, flag), size)
+        load(dict(results, img_path=str(path), img=image), split=False)
+    turned = mmcv.imread(path, 'color')
+    with pytest.raises(ValueError, match=rf"turned\.png has the EXIF orientation tag {tag}.*color_type='color_ignore"):
+        load(dict(results, img_path=str(path), img=turned), split=False)

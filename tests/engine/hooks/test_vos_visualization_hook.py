@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.structures import PixelData
+from PIL import Image
 
 pytest.importorskip('mmseg', reason='data samples are those of mmseg')
 
@@ -41,3 +42,15 @@ def test_nothing_is_drawn_by_default(tmp_path):
 def test_without_a_folder():
     with pytest.raises(ValueError, match='draw=True needs a folder for the pictures; set test_out_dir'):
         VOSVisualizationHook(draw=True)
+
+
+def test_an_orientation_tag_turns_no_frame(tmp_path):
+    """The objects were predicted on the frame as stored."""
+    image, mask, sample = a_frame(tmp_path)
+    image[:10] = 200
+    exif = Image.Exif()
+    exif[274] = 3
+    Image.fromarray(image).save(tmp_path / 'frame.png', exif=exif)
+    VOSVisualizationHook(draw=True, test_out_dir=str(tmp_path / 'out')).after_test_iter(None, 0, None, [sample])
+    drawn = cv2.imread(str(tmp_path / 'out' / 'a' / '00007.jpg'))
+    assert np.abs(drawn.astype(int) - paint_objects(image, mask)).mean() < 6

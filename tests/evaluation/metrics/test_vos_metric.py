@@ -108,6 +108,22 @@ def test_without_reference_the_first_truth_is_given():
     assert run(samples)['J&F'] == 100
 
 
+def test_objects_that_were_never_given_are_named(monkeypatch):
+    """DAVIS does not measure them; the log says which, and the frame that shows them first."""
+    lines = []
+    monkeypatch.setattr(vos_metric, 'print_log', lambda text, **settings: lines.append(text))
+    truth = mask((1, 3, 4))
+    later = np.maximum(mask((1, 3, 4), (2, 18, 4)), np.where(mask((1, 20, 30)), 255, 0).astype(np.uint8))
+    run([item('a', t, 4, truth, later if t > 1 else truth) for t in range(4)] + video('b'))
+    named = [line for line in lines if 'no mask gave them' in line]
+    assert len(named) == 1
+    assert 'video a: object 2, first seen at frame 00002\n' in named[0]
+    assert named[0].startswith('1 object(s) are annotated')
+    lines.clear()
+    run(video('b'))
+    assert not any('no mask gave them' in line for line in lines)
+
+
 def test_sparse_annotation():
     """Frames 0, 2, 4 of 6 are annotated: frame 2 alone counts."""
     truth = mask((1, 3, 4))
