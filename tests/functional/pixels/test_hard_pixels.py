@@ -140,17 +140,25 @@ def test_kth_smallest_beyond_the_end_is_infinite():
     assert kth_smallest(torch.tensor([1.0, 2.0]), torch.tensor(3)) == torch.inf
 
 
-def test_kthvalue_is_left_to_the_cpu(monkeypatch):
-    """On CUDA it raises under deterministic algorithms."""
+def test_partition_is_left_to_the_cpu(monkeypatch):
+    """NumPy sees no other device, and a copy would wait for it."""
 
-    def refuse(*args):
-        raise RuntimeError('kthvalue CUDA does not have a deterministic implementation')
+    def refuse(*args, **kwargs):
+        raise RuntimeError('a partition of values on the host')
 
-    monkeypatch.setattr(torch.Tensor, 'kthvalue', refuse)
+    monkeypatch.setattr(np, 'partition', refuse)
     prob = torch.empty(2, 3, 4, device='meta')
     assert ohem_threshold(prob, prob > 0, 0.7, 5).device.type == 'meta'
-    with pytest.raises(RuntimeError, match='kthvalue'):
+    with pytest.raises(RuntimeError, match='a partition of values'):
         kth_smallest(torch.zeros(3), 2)
+
+
+def test_the_search_leaves_its_values_alone():
+    values = torch.tensor([[3.0, 1.0], [torch.nan, 2.0]])
+    before = values.clone()
+    assert [float(kth_smallest(values, k)) for k in (1, 2, 3)] == [1, 2, 3]
+    assert torch.isnan(kth_smallest(values, 4))
+    torch.testing.assert_close(values, before, equal_nan=True, rtol=0, atol=0)
 
 
 def test_zoom_needs_a_point():
