@@ -55,16 +55,16 @@ def panoptic_targets(
         For each image ``labels`` and ``masks``, bool (n, H, W): things, then stuff.
 
     Raises:
-        ValueError: A semantic map and the masks differ in size, or an instance has a class of stuff.
+        ValueError: A semantic map and the masks differ in size, or an instance has a class of stuff that the map has too.
     """
     maps = [None if seg is None or num_stuff == 0 else seg.squeeze(0) for seg in sem_segs]
     found = iter(present_classes([one for one in maps if one is not None], num_things + num_stuff, IGNORED))
-    if num_stuff:  # the host has waited for the maps already
-        _check_things(instances, num_things, num_stuff)
+    stuff_classes = [[] if one is None else [index for index in next(found)[0] if index >= num_things] for one in maps]
+    if any(stuff_classes):  # the host has waited for the maps already
+        _check_things(instances, stuff_classes, num_things)
     targets = []
-    for things, stuff_map in zip(instances, maps, strict=True):
+    for things, stuff_map, stuff in zip(instances, maps, stuff_classes, strict=True):
         labels = things.labels
-        stuff = [] if stuff_map is None else [index for index in next(found)[0] if index >= num_things]
         if not stuff:
             targets.append(InstanceData(labels=labels, masks=mask_tensor(things.masks, labels.device)))
             continue
@@ -86,15 +86,21 @@ def panoptic_targets(
     return targets
 
 
-def _check_things(instances: Sequence[InstanceData], num_things: int, num_stuff: int) -> None:
-    """Raises ValueError if an instance has the class of stuff, as where annotations list stuff before things."""
-    highest = [one.labels.max() if len(one.labels) else one.labels.new_tensor(-1) for one in instances]
-    for index, label in enumerate(torch.stack(highest).tolist() if highest else ()):
-        if num_things <= label < num_things + num_stuff:  # the criterion names labels beyond these
+def _check_things(instances: Sequence[InstanceData], stuff_classes: Sequence[Sequence[int]], num_things: int) -> None:
+    """Raises ValueError if an instance and the semantic map have one class of stuff.
+
+    That is so where annotations list stuff before things. Masks of stuff among the instances are right where the map
+    has none, as ``SplitPanopticMap`` leaves them.
+    """
+    labels = torch.cat([one.labels for one in instances]).tolist()
+    for index, (one, stuff) in enumerate(zip(instances, stuff_classes, strict=True)):
+        of_image, labels = labels[: len(one.labels)], labels[len(one.labels) :]
+        twice = sorted(set(of_image) & set(stuff))
+        if twice:
             raise ValueError(
-                f'image {index} of the batch has an instance of class {label}, but things have the labels 0 to '
-                f"{num_things - 1} (num_things_classes={num_things}); classes are in the order of the annotations' "
-                'categories: list things before stuff there and in metainfo'
+                f'image {index} of the batch has an instance of class {twice[0]}, and its semantic map has the class '
+                f'too; things have the labels 0 to {num_things - 1} (num_things_classes={num_things}); classes are in '
+                "the order of the annotations' categories: list things before stuff there and in metainfo"
             )
 
 
