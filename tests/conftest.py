@@ -17,3 +17,14 @@ def each_path(request):
 
     with plain_path() if request.param == 'plain' else nullcontext():
         yield request.param
+
+
+@pytest.fixture(autouse=True)
+def default_scope():
+    """Keeps the default scope that a test or its Runner sets from the tests after it."""
+    from mmengine.registry import DefaultScope
+
+    before = DefaultScope._instance_dict.copy()
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)

@@ -166,7 +166,10 @@ def test_files_named_in_the_docs_exist():
     named = {
         (document.relative_to(ROOT).as_posix(), path)
         for document in documents
-        for path in re.findall(r'(?<![\w/])(?:mmplugins|tools|configs|docs|tests|benchmarks)/[\w/.-]*\.(?:py|md|sh)\b', document.read_text())
+        for path in re.findall(
+            r'(?<![\w/])(?:mmplugins|tools|configs|docs|tests|benchmarks)/[\w/.-]*\.(?:py|md|sh)\b',
+            document.read_text(),
+        )
     }
     assert len(named) > 30
     assert [pair for pair in sorted(named) if not (ROOT / pair[1]).exists()] == []

@@ -160,7 +160,9 @@ def test_a_mask_in_the_alpha_channel_is_named(root):
         image = Image.new(mode[:-1], mask.size, colour)
         image.putalpha(mask)
         image.save(root / 'GT' / 'a.png')
-        with pytest.raises(ValueError, match=r'a.png lies in the alpha channel.*; save it as a grey image, 0 and 255'):
+        with pytest.raises(
+            ValueError, match=r'alpha channel of the mask .*a.png and its colours .*; save it as a grey'
+        ):
             build(root)
     opaque = mask.convert('RGB')
     opaque.putalpha(255)

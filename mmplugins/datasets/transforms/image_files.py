@@ -82,7 +82,7 @@ def grey_values(image: Image.Image, threshold: int, path: str) -> np.ndarray:
         uint8 (H, W).
 
     Raises:
-        ValueError: The mask lies in the alpha channel.
+        ValueError: The alpha channel and the colours tell different foregrounds.
     """
     if image.mode.startswith('I'):  # Pillow's own conversion cuts all above 255 to 255
         values = np.asarray(image).astype(np.int64)
@@ -90,10 +90,10 @@ def grey_values(image: Image.Image, threshold: int, path: str) -> np.ndarray:
     grey = np.asarray(image.convert('L'))
     if image.mode in ('LA', 'PA', 'RGBA'):
         alpha = np.asarray(image.getchannel('A'))
-        visible = grey[alpha > 0]
-        if alpha.min() != alpha.max() and visible.min() == visible.max():
+        if alpha.min() != alpha.max() and ((alpha > 127) != (grey > threshold)).any():
             raise ValueError(
-                f'the mask {path} lies in the alpha channel, its colours are one; save it as a grey image, 0 and 255'
+                f'the alpha channel of the mask {path} and its colours tell different foregrounds; save it as a grey '
+                'image, 0 and 255'
             )
     if image.mode == 'P':
         numbers, foreground = np.asarray(image), grey > threshold

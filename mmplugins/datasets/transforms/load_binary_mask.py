@@ -40,8 +40,8 @@ class LoadBinaryMask(BaseTransform):
         grey: Whether the grey values stay as they are, for ``SoftMask`` at the pipeline's end; no threshold then.
 
     Raises:
-        ValueError: A threshold for grey values; an image that its orientation tag turned; a mask in the alpha channel,
-            or of more pixels than Pillow opens.
+        ValueError: A threshold for grey values; an image that its orientation tag turned; a mask whose alpha channel
+            and colours differ, of more pixels than Pillow opens, or of 0 and one value that is not above the threshold.
     """
 
     def __init__(self, threshold: int | None = None, backend_args: dict | None = None, grey: bool = False) -> None:
@@ -60,6 +60,12 @@ class LoadBinaryMask(BaseTransform):
         check_not_turned(results)
         with open_image(path, self.backend_args) as image:
             mask = grey_values(image, threshold, path)
+        largest = int(mask.max(initial=0))
+        if 0 < largest <= threshold and ((mask == 0) | (mask == largest)).all():
+            raise ValueError(
+                f'{path}: all background, its values are 0 and {largest}, the threshold is {threshold}; save it as 0 '
+                'and 255, or set threshold=0 (mask_threshold=0 of the data set) if all masks are stored so'
+            )
         results['gt_seg_map'] = mask if self.grey else (mask > threshold).astype(np.uint8)
         results.setdefault('seg_fields', []).append('gt_seg_map')
         return results

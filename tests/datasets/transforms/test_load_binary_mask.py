@@ -67,3 +67,29 @@ def test_grey_values_stay(path):
 def test_grey_and_a_threshold_exclude_each_other():
     with pytest.raises(ValueError, match='grey=True keeps the grey values, threshold=0 would not'):
         TRANSFORMS.build(dict(type='mmplugins.LoadBinaryMask', grey=True, threshold=0))
+
+
+@pytest.mark.parametrize('grey', [False, True])
+def test_a_mask_of_0_and_1_is_told(tmp_path, grey):
+    """As of a data set that does not look at its files: it would be all background."""
+    path = tmp_path / 'mask.png'
+    Image.fromarray(np.array([[0, 1, 1]], dtype=np.uint8)).save(path)
+    with pytest.raises(
+        ValueError, match=r'mask.png: all background, its values are 0 and 1, the threshold is 127; save'
+    ):
+        load(path, grey=grey)
+    assert load(path, dict(seg_map_path=str(path), mask_threshold=0))['gt_seg_map'].tolist() == [[0, 1, 1]]
+    Image.fromarray(np.array([[0, 0, 0]], dtype=np.uint8)).save(path)
+    assert load(path)['gt_seg_map'].tolist() == [[0, 0, 0]]
+    Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8)).save(path)  # noise of an empty mask
+    assert load(path)['gt_seg_map'].tolist() == [[0, 0, 0]]
+
+
+def test_a_cut_out_picture_is_no_mask(tmp_path):
+    """Noise whose outline is in the alpha channel: its colours above the threshold are no foreground."""
+    colours = np.random.default_rng(0).integers(0, 256, (8, 6, 4), dtype=np.uint8)
+    colours[..., 3] = 0
+    colours[:, :3, 3] = 255
+    Image.fromarray(colours).save(tmp_path / 'mask.png')
+    with pytest.raises(ValueError, match=r'alpha channel of the mask .*mask.png and its colours tell different'):
+        load(tmp_path / 'mask.png')
