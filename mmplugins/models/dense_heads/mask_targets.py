@@ -55,7 +55,7 @@ def panoptic_targets(
         For each image ``labels`` and ``masks``, bool (n, H, W): things, then stuff.
 
     Raises:
-        ValueError: A semantic map and the masks differ in size, or an instance has a class of stuff that the map has too.
+        ValueError: A semantic map and the masks differ in size, or an instance and the map have one class of stuff.
     """
     maps = [None if seg is None or num_stuff == 0 else seg.squeeze(0) for seg in sem_segs]
     found = iter(present_classes([one for one in maps if one is not None], num_things + num_stuff, IGNORED))
