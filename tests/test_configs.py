@@ -263,10 +263,11 @@ def packed_sample(cfg: Config, folder: Path, seed: int) -> dict:
     rng = np.random.default_rng(seed)
     image, label = folder / f'{seed}.png', folder / f'{seed}_label.png'
     Image.fromarray(rng.integers(0, 255, (200, 300, 3), dtype=np.uint8)).save(image)
-    Image.fromarray(rng.integers(0, num_classes(cfg), (200, 300), dtype=np.uint8)).save(label)
-    reduce = any(
-        step.get('reduce_zero_label') for step in cfg.train_dataloader.dataset.pipeline
-    )  # ADE20K's 0: no class
+    labels = rng.integers(0, num_classes(cfg), (200, 300), dtype=np.uint8)
+    steps = cfg.train_dataloader.dataset.pipeline
+    binary = any(step['type'] == 'mmplugins.LoadBinaryMask' for step in steps)  # whose files are 0 and 255
+    Image.fromarray(labels * np.uint8(255) if binary else labels).save(label)
+    reduce = any(step.get('reduce_zero_label') for step in steps)  # ADE20K's 0: no class
     info = dict(img_path=str(image), seg_map_path=str(label), seg_fields=[], label_map=None, reduce_zero_label=reduce)
     sample = pipeline_of(cfg)(info)
     sample['inputs'] = sample['inputs'][:, :SIZE, :SIZE]

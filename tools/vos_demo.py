@@ -11,11 +11,15 @@ over the frames; any other is a folder: masks/*.png, palette images, and overlay
 tools/model_converters/aot.py has converted them.
 """
 
+import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+
+# Before torch starts its threads; train.py says why.
+os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
 
 import cv2
 import numpy as np
