@@ -82,6 +82,9 @@ class LoadPanopticAnnotations(BaseTransform):
         if not self.split:
             check_segments(results, self.num_things_classes)
             results['gt_seg_map'] = self._read(results)
+            ids = segment_ids(results['gt_seg_map'])  # here: after crops an empty segment says nothing
+            for segment in results['segments_info']:
+                check_pixels(results, segment, ids == segment['id'])
             return results
         results = self.load_boxes(results)
         if (self.with_mask or self.with_seg) and results.get('seg_map_path') is not None:
@@ -110,11 +113,7 @@ class LoadPanopticAnnotations(BaseTransform):
         check_segments(results, self.num_things_classes)
         for segment in results['segments_info']:
             mask = ids == segment['id']
-            if not mask.any():
-                raise ValueError(
-                    f'{results["seg_map_path"]} has no pixel of segment {segment["id"]}, which the annotations list '
-                    f'for {results.get("img_path")}; they must be of one version'
-                )
+            check_pixels(results, segment, mask)
             if self.with_seg and segment['category'] >= IGNORED:
                 raise ValueError(
                     f'{results["seg_map_path"]} has a segment of class {segment["category"]}, but a semantic map holds '
@@ -141,6 +140,15 @@ class LoadPanopticAnnotations(BaseTransform):
             f'{type(self).__name__}(with_bbox={self.load_boxes.with_bbox}, with_label={self.load_boxes.with_label}, '
             f'with_mask={self.with_mask}, with_seg={self.with_seg}, num_things_classes={self.num_things_classes}, '
             f'split={self.split}, backend_args={self.backend_args})'
+        )
+
+
+def check_pixels(results: dict, segment: dict, mask: np.ndarray) -> None:
+    """Raises ValueError if a segment's mask, bool (H, W), has no pixel in the image as it is stored."""
+    if not mask.any():
+        raise ValueError(
+            f'{results["seg_map_path"]} has no pixel of segment {segment["id"]}, which the annotations list for '
+            f'{results.get("img_path")}; they must be of one version, and segments red + 256 green + 65536 blue'
         )
 
 

@@ -12,6 +12,8 @@ from mmplugins.functional.segment_images import segment_ids
 from mmplugins.hosts import require_host
 from mmplugins.registry import TRANSFORMS
 
+from .load_panoptic_annotations import check_segments
+
 IGNORED = 255
 
 
@@ -40,7 +42,7 @@ class SplitPanopticMap(BaseTransform):
 
     Raises:
         ImportError: mmdet is not installed.
-        ValueError: ``gt_seg_map`` is no panoptic map.
+        ValueError: ``gt_seg_map`` is no panoptic map, or the annotations list stuff before things.
     """
 
     def __init__(self, num_things_classes: int, keep_empty: bool = True) -> None:
@@ -58,6 +60,7 @@ class SplitPanopticMap(BaseTransform):
                 f'gt_seg_map must be a panoptic map (H, W, 3), got {colours.shape}; '
                 'load it with mmplugins.LoadPanopticAnnotations and split=False'
             )
+        check_segments(results, self.num_things_classes)
         ids = segment_ids(colours)
         segments = [one for one in results['segments_info'] if not self._is_crowd(one)]
         masks = np.empty((len(segments), *ids.shape), dtype=np.bool_)

@@ -81,7 +81,8 @@ class CocoPanopticMetric(BaseMetric):
             data_samples: Dicts of mmdet's DetDataSample.
 
         Raises:
-            ValueError: A prediction is missing, or its size is not that of the annotated image.
+            ValueError: A prediction is missing, or its size is not that of the annotated image; or an annotated image
+                is grey or has a pixel of none of its segments.
         """
         categories = self._named_categories()
         if self.format_only:
@@ -174,7 +175,14 @@ class CocoPanopticMetric(BaseMetric):
         path = fileio.join_path(self.seg_prefix, annotation['file_name'], backend_args=self.backend_args)
         with Image.open(BytesIO(fileio.get(path, backend_args=self.backend_args))) as image:
             check_colours(image.mode, path)
-            return segment_ids(np.asarray(image.convert('RGB')))
+            ids = segment_ids(np.asarray(image.convert('RGB')))
+        listed = [segment['id'] for segment in annotation['segments_info']]
+        if listed and not np.isin(ids, listed).any():
+            raise ValueError(
+                f'{path} has no pixel of any of the {len(listed)} segments that ann_file lists for it; they must be of '
+                'one version, and segments red + 256 green + 65536 blue'
+            )
+        return ids
 
 
 def _prediction(sample: dict, num_classes: int) -> tuple[np.ndarray, dict[int, int]]:

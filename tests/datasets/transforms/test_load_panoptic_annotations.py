@@ -78,10 +78,11 @@ def test_a_grey_png_is_named(results, values, mode):
             load(dict(results), split=split)
 
 
-def test_a_segment_without_a_pixel_is_named(results):
+@pytest.mark.parametrize('split', [True, False])
+def test_a_segment_without_a_pixel_is_named(results, split):
     results['segments_info'] = [*SEGMENTS, dict(id=6, category=0, is_thing=1)]
     with pytest.raises(ValueError, match=r'a.png has no pixel of segment 6, which the annotations list'):
-        load(results)
+        load(results, split=split)
 
 
 def test_classes_that_do_not_fit_into_the_map(results):

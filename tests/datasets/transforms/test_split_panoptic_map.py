@@ -47,6 +47,13 @@ def test_empty_segments_can_go():
     assert results['gt_seg_map'].tolist() == [[255]]
 
 
+def test_things_among_the_classes_of_stuff():
+    with pytest.raises(ValueError, match=r'a thing of class 2, but things are the classes 0 to 1 .*list things before'):
+        TRANSFORMS.build(dict(type='mmplugins.SplitPanopticMap', num_things_classes=2))(
+            dict(gt_seg_map=MAP, segments_info=SEGMENTS)
+        )
+
+
 def test_no_segments():
     transform = TRANSFORMS.build(dict(type='mmplugins.SplitPanopticMap', num_things_classes=7))
     results = transform(dict(gt_seg_map=MAP, segments_info=[]))

@@ -148,3 +148,19 @@ def test_as_mmdets(folder, monkeypatch):
             metric.process(None, [sample_of(prediction, ori_shape=(2, 4))])
     expected = theirs.evaluate(20)
     assert ours.evaluate(20) == pytest.approx(expected)
+
+
+def test_segments_without_a_pixel(folder):
+    """One is missed, as in panopticapi; where no segment has any, the PNG is of another layout: here grey colours."""
+    path = folder / 'a.json'
+    content = json.loads(path.read_text())
+    content['annotations'][0]['segments_info'].append(dict(id=8, category_id=90, iscrowd=0))
+    path.write_text(json.dumps(content))
+    metric = metric_of(folder)
+    metric.process(None, [sample_of([[1000, 1000, 1000, 2], [1, 1, 2, 2]])])
+    assert metric.compute_metrics(metric.results)['PQ_st'] == pytest.approx(100 / 1.5)  # 1 match, 1 missed
+    palette = Image.fromarray(np.array([[1, 1, 1, 0], [8, 8, 8, 8]], np.uint8)).convert('P')
+    palette.putpalette([level for level in range(256) for _ in range(3)])
+    palette.save(folder / 'png' / 'a.png')
+    with pytest.raises(ValueError, match=r'a\.png has no pixel of any of the 4 segments that ann_file lists'):
+        metric.process(None, [sample_of([[1000, 1000, 1000, 2], [1, 1, 2, 2]])])
