@@ -10,6 +10,7 @@ OPENCV := opencv-python-headless==4.12.0.88
 
 RUN := .venv/bin/python
 COMPILED := .venv-compiled/bin/python
+DOCS := .venv-docs/bin/python
 PIP_INSTALL := -m pip install --disable-pip-version-check
 # The package itself; what it needs is in requirements/.
 PACKAGE := --no-deps --no-build-isolation -e .
@@ -21,7 +22,7 @@ DEMO := work_dirs/demo
 DEMO_CONFIG := configs/pspnet/pspnet_r18-d8_w32-ohem_1xb8-400_sample-96x128.py
 DEMO_DATA := $(foreach split,train val test,$(split)_dataloader.dataset.data_root=$(DEMO)/data)
 
-.PHONY: help demo test test-compiled bench bench-compiled lint clean
+.PHONY: help demo test test-compiled docs bench bench-compiled lint clean
 .DEFAULT_GOAL := help
 
 help:
@@ -30,6 +31,7 @@ help:
 	@echo 'make test-compiled   the plain operators beside those of compiled mmcv (environment: .venv-compiled; the first'
 	@echo '                     time compiles mmcv, about 25 minutes on two cores)'
 	@echo 'make lint            ruff alone'
+	@echo 'make docs            the documentation site, in docs/_build/html (environment: .venv-docs)'
 	@echo 'make bench           speed and memory against the toolboxes'
 	@echo 'make bench-compiled  the same beside the compiled operators of mmcv (environment: .venv-compiled)'
 	@echo 'make clean           remove environments, caches and the outputs of demo and bench'
@@ -67,6 +69,14 @@ check-python:
 	  -r requirements/compiled.txt
 	$(COMPILED) $(PIP_INSTALL) --no-deps --force-reinstall $(OPENCV)
 	$(COMPILED) $(PIP_INSTALL) $(PACKAGE)
+	@touch $@
+
+# The site's pages are Markdown; building it needs none of the toolboxes.
+.venv-docs/.ready: requirements/docs.txt | check-python
+	@rm -f $@
+	@echo '== environment .venv-docs'
+	'$(PYTHON)' -m venv .venv-docs
+	$(DOCS) $(PIP_INSTALL) -r requirements/docs.txt
 	@touch $@
 
 # Commands -------------------------------------------------------------------------------------------------------------
@@ -108,6 +118,11 @@ lint: .venv/.ready
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
+# From the root: pages are where the files are, and links among them hold in the repository too.
+docs: .venv-docs/.ready
+	$(DOCS) -m sphinx -W --keep-going -q -b html -c docs . docs/_build/html
+	@echo 'written: docs/_build/html/index.html'
+
 bench: .venv/.ready
 	$(RUN) benchmarks/benchmark.py $(ARGS)
 
@@ -115,7 +130,7 @@ bench-compiled: .venv-compiled/.ready
 	$(COMPILED) benchmarks/benchmark.py $(ARGS)
 
 clean:
-	rm -rf .venv .venv-compiled .venv-matrix build dist *.egg-info mmplugins/.mim .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-compiled .venv-docs .venv-matrix build dist docs/_build *.egg-info mmplugins/.mim .pytest_cache .ruff_cache .hypothesis
 	rm -rf $(DEMO) work_dirs/benchmark
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
