@@ -1,7 +1,8 @@
 """What has to do with the device that tensors lie on, and with their precision.
 
 - ``cpu_kernels`` is the one switch between the CPU's own kernels and the plain path, which is what a GPU runs;
-  ``at_once`` is how many things each of them works on together.
+  ``at_once`` is how many things each of them works on together. ``triton_serves`` says where the plain path has
+  kernels of its own for GPUs.
 - ``full_precision`` is the rule that all losses and costs compute in float32, float64 for float64.
 - ``upload`` copies from the host without waiting. ``DeferredReads`` is the way back: a check or a log that needs a
   number from the device would stall the device's queue at every step, so the number is copied to pinned memory behind
@@ -12,20 +13,23 @@
   is cleared already, so that zeros which are never written cost nothing.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
 Reader = Callable[[Tensor], None]
+_INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
 _LARGE = 1 << 22  # bytes from which on NumPy asks for large pages
 
 
 class _Switch:
-    plain = False
+    plain, triton = False, True
 
 
 def cpu_kernels(x: Tensor | torch.device) -> bool:
@@ -47,6 +51,41 @@ def plain_path() -> Iterator[None]:
         yield
     finally:
         _Switch.plain = before
+
+
+def triton_serves(x: Tensor) -> bool:
+    """Whether Triton kernels take a tensor: on CUDA where Triton can be imported, which PyTorch's builds for CUDA bring.
+
+    On the CPU Triton's interpreter does, slowly, if it is switched on (``TRITON_INTERPRET=1`` before Triton is imported)
+    and ``plain_path`` is taken.
+    """
+    if x.is_cuda:
+        return _Switch.triton and _has_triton()
+    return _Switch.triton and _INTERPRETED and x.device.type == 'cpu' and _Switch.plain and _has_triton()
+
+
+@contextmanager
+def without_triton() -> Iterator[None]:
+    """Takes the plain path without kernels of its own for GPUs, in PyTorch alone."""
+    before, _Switch.triton = _Switch.triton, False
+    try:
+        yield
+    finally:
+        _Switch.triton = before
+
+
+@cache
+def _has_triton() -> bool:
+    try:
+        import triton
+    except ImportError:
+        return False
+    return int(triton.__version__.split('.')[0]) >= 3
+
+
+def on_device_of(x: Tensor) -> AbstractContextManager:
+    """Returns a context in which CUDA's current device is a tensor's; it does nothing for tensors elsewhere."""
+    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
 
 
 def full_dtype(x: Tensor) -> torch.dtype:

@@ -7,18 +7,28 @@ the next one is made.
 
 On the CPU a block fits the processor's cache, and rows and columns are upsampled by products with bands of the
 interpolation matrix. The plain path, which is what a GPU runs, takes larger blocks and interpolates between two rows
-and two columns: a product might be rounded to TensorFloat-32.
+and two columns: a product might be rounded to TensorFloat-32. For cross entropy and the accuracy a GPU has kernels in
+place of blocks where Triton is there, see ``triton_kernels``.
 
 Letters: N images, C classes, h w size of the logits, H W of the labels, R rows of a block.
 """
 
 from collections.abc import Callable, Sequence
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmplugins.functional.device import at_once, cpu_kernels, full_dtype, upload, without_autocast, zeros_buffer
+from mmplugins.functional.device import (
+    at_once,
+    cpu_kernels,
+    full_dtype,
+    triton_serves,
+    upload,
+    without_autocast,
+    zeros_buffer,
+)
 from mmplugins.functional.resizing import BandedResizer, interpolation_matrix, row_blocks
 
 _CPU_ELEMENTS, _ELEMENTS = 1 << 19, 1 << 24  # of a block, on the CPU for each thread, and elsewhere; at least a row
@@ -105,6 +115,20 @@ class UpsampledLogits:
         return [_Neighbours(*axis, self.logits, self.align_corners) for axis in axes]
 
 
+def triton_kernels(logits: UpsampledLogits) -> ModuleType | None:
+    """Returns the module of kernels that serve some logits in place of ``over_blocks``; None: there is none.
+
+    Args:
+        logits: Of any shape.
+    """
+    serves = triton_serves(logits.logits) and logits.dtype in (torch.float32, torch.float64)
+    if not serves or logits.dim() != 4 or not logits.shape.numel() or not logits.logits.numel():
+        return None
+    from mmplugins.functional import upsampled_triton  # here, so that nothing imports Triton without need
+
+    return upsampled_triton
+
+
 def over_blocks(logits: UpsampledLogits, visit: Visit, with_grad: bool = False) -> Tensor | None:
     """Upsamples logits block by block.
 
@@ -154,6 +178,9 @@ def count_correct(logits: UpsampledLogits, label: Tensor, ignore_index: int | No
     Returns:
         An integer scalar.
     """
+    logits = logits.detach().to(full_dtype(logits))
+    if kernels := triton_kernels(logits):
+        return kernels.correct_pixels(logits, label.long(), -1 if ignore_index is None else ignore_index)
     count = torch.zeros((), dtype=torch.int64, device=label.device)
 
     def visit(image: int, rows: slice, x: Tensor) -> None:
@@ -165,8 +192,21 @@ def count_correct(logits: UpsampledLogits, label: Tensor, ignore_index: int | No
         count.add_(torch.count_nonzero(correct))
 
     with without_autocast(logits.device):
-        over_blocks(logits.detach().to(full_dtype(logits)), visit)
+        over_blocks(logits, visit)
     return count
+
+
+def two_neighbours(size: int, full: int, dtype: torch.dtype, align_corners: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Finds what each output along an axis lies between, as ``interpolate`` has it.
+
+    Returns:
+        The input before it, the one after it (the next, or the same one), and how far it is from the first to the
+        second, 0 to 1; (full,) each, on the CPU.
+    """
+    weights = interpolation_matrix(size, full, dtype, align_corners)
+    used = (weights != 0).to(torch.uint8)
+    before, after = used.argmax(1), size - 1 - used.flip(1).argmax(1)
+    return before, after, torch.where(before == after, 0, weights.gather(1, after[:, None])[:, 0])
 
 
 class _Neighbours:
@@ -174,11 +214,8 @@ class _Neighbours:
 
     def __init__(self, size: int, full: int, like: Tensor, align_corners: bool) -> None:
         self.size = size
-        weights = interpolation_matrix(size, full, like.dtype, align_corners)
-        used = (weights != 0).to(torch.uint8)
-        before, after = used.argmax(1), size - 1 - used.flip(1).argmax(1)
-        fraction = torch.where(before == after, 0, weights.gather(1, after[:, None])[:, 0])
-        self.before, self.after, self.fraction = (upload(x, like.device) for x in (before, after, fraction))
+        tables = two_neighbours(size, full, like.dtype, align_corners)
+        self.before, self.after, self.fraction = (upload(x, like.device) for x in tables)
 
     def mix(self, maps: Tensor, dim: int, places: Tensor | slice = slice(None)) -> Tensor:
         """Interpolates along an axis, at all outputs or some."""

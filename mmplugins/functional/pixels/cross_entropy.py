@@ -1,7 +1,8 @@
 """Cross entropy of each pixel, for losses that keep a part of the pixels, and its weighted sum.
 
 Both take logits of the labels' size, or ``UpsampledLogits``, of which they make a block of rows at a time: once in all
-where the weights are known, once more for the gradient where the loss of each pixel is asked for.
+where the weights are known, once more for the gradient where the loss of each pixel is asked for. On CUDA they go to
+the kernels of ``upsampled_triton.py`` where Triton is there.
 
 Differences from ``torch.nn.functional.cross_entropy``: there is no second derivative; the backward pass makes one map
 of the logits' size, and on the CPU, where most pixels were not kept, it computes the kept ones alone.
@@ -15,7 +16,7 @@ from torch.autograd.function import FunctionCtx
 from mmplugins.functional.compat import is_compiling
 from mmplugins.functional.device import cpu_kernels, without_autocast
 from mmplugins.functional.gradients import first_order
-from mmplugins.functional.upsampled import UpsampledLogits, over_blocks
+from mmplugins.functional.upsampled import UpsampledLogits, over_blocks, triton_kernels
 
 
 def pixel_cross_entropy(logits: Tensor | UpsampledLogits, label: Tensor, ignore_index: int) -> Tensor:
@@ -93,16 +94,11 @@ class _UpsampledPixels(torch.autograd.Function):
     def forward(
         ctx: FunctionCtx, logits: Tensor, label: Tensor, ignore_index: int, size: tuple[int, int], align_corners: bool
     ) -> Tensor:
-        loss, log_sum = (torch.empty(label.shape, dtype=logits.dtype, device=logits.device) for _ in range(2))
-
-        def visit(image: int, rows: slice, x: Tensor) -> None:
-            index, ignored = _index(label[image, rows], ignore_index)
-            top, total, true = _softmax_parts(x, index)
-            log_total = total.log_()
-            torch.sub(log_total, true, out=loss[image, rows]).masked_fill_(ignored, 0)
-            torch.add(log_total, top, out=log_sum[image, rows])
-
-        over_blocks(UpsampledLogits(logits, size, align_corners), visit)
+        upsampled = UpsampledLogits(logits, size, align_corners)
+        if kernels := triton_kernels(upsampled):
+            loss, log_sum = kernels.pixel_losses(upsampled, label, ignore_index)
+        else:
+            loss, log_sum = _pixel_losses(upsampled, label, ignore_index)
         ctx.save_for_backward(logits, label, log_sum)
         ctx.settings = ignore_index, size, align_corners
         return loss
@@ -112,6 +108,10 @@ class _UpsampledPixels(torch.autograd.Function):
     def backward(ctx: FunctionCtx, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         logits, label, log_sum = ctx.saved_tensors
         ignore_index, size, align_corners = ctx.settings
+        upsampled = UpsampledLogits(logits, size, align_corners)
+        if kernels := triton_kernels(upsampled):
+            grad = kernels.pixel_gradient(upsampled, label, ignore_index, log_sum, grad_loss)
+            return grad, None, None, None, None
 
         def visit(image: int, rows: slice, x: Tensor) -> Tensor:
             index, ignored = _index(label[image, rows], ignore_index)
@@ -120,8 +120,23 @@ class _UpsampledPixels(torch.autograd.Function):
             return x.scatter_add_(1, index, -share)
 
         with without_autocast(logits.device):  # the state at the backward call is not forward's
-            grad = over_blocks(UpsampledLogits(logits, size, align_corners), visit, with_grad=True)
+            grad = over_blocks(upsampled, visit, with_grad=True)
         return grad, None, None, None, None
+
+
+def _pixel_losses(logits: UpsampledLogits, label: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Returns the loss of each pixel and the logarithm of its softmax's denominator, (N, H, W) each."""
+    loss, log_sum = (torch.empty(label.shape, dtype=logits.dtype, device=logits.device) for _ in range(2))
+
+    def visit(image: int, rows: slice, x: Tensor) -> None:
+        index, ignored = _index(label[image, rows], ignore_index)
+        top, total, true = _softmax_parts(x, index)
+        log_total = total.log_()
+        torch.sub(log_total, true, out=loss[image, rows]).masked_fill_(ignored, 0)
+        torch.add(log_total, top, out=log_sum[image, rows])
+
+    over_blocks(logits, visit)
+    return loss, log_sum
 
 
 class _UpsampledSum(torch.autograd.Function):
@@ -138,18 +153,11 @@ class _UpsampledSum(torch.autograd.Function):
         align_corners: bool,
     ) -> Tensor:
         with_grad = ctx.needs_input_grad[0]
-        value = torch.zeros((), dtype=torch.float64, device=logits.device)
-
-        def visit(image: int, rows: slice, x: Tensor) -> Tensor | None:
-            index, ignored = _index(label[image, rows], ignore_index)
-            part = (~ignored).to(x.dtype) if share is None else share[image, rows].masked_fill(ignored, 0)
-            _, total, true = _softmax_parts(x, index)
-            value.add_((total.log() - true).masked_fill_(ignored, 0).mul_(part).sum())
-            if not with_grad:
-                return None
-            return x.mul_((part / total)[:, None]).scatter_add_(1, index, -part[:, None])
-
-        grad = over_blocks(UpsampledLogits(logits, size, align_corners), visit, with_grad)
+        upsampled = UpsampledLogits(logits, size, align_corners)
+        if kernels := triton_kernels(upsampled):
+            value, grad = kernels.summed_losses(upsampled, label, ignore_index, share, with_grad)
+        else:
+            value, grad = _summed_losses(upsampled, label, ignore_index, share, with_grad)
         if with_grad:
             ctx.save_for_backward(grad)
         return value.to(logits.dtype)
@@ -159,6 +167,24 @@ class _UpsampledSum(torch.autograd.Function):
     def backward(ctx: FunctionCtx, grad_value: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = ctx.saved_tensors
         return grad * grad_value, None, None, None, None, None
+
+
+def _summed_losses(
+    logits: UpsampledLogits, label: Tensor, ignore_index: int, share: Tensor | None, with_grad: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Returns the sum of the losses times the shares, float64, and its gradient if it is asked for."""
+    value = torch.zeros((), dtype=torch.float64, device=logits.device)
+
+    def visit(image: int, rows: slice, x: Tensor) -> Tensor | None:
+        index, ignored = _index(label[image, rows], ignore_index)
+        part = (~ignored).to(x.dtype) if share is None else share[image, rows].masked_fill(ignored, 0)
+        _, total, true = _softmax_parts(x, index)
+        value.add_((total.log() - true).masked_fill_(ignored, 0).mul_(part).sum())
+        if not with_grad:
+            return None
+        return x.mul_((part / total)[:, None]).scatter_add_(1, index, -part[:, None])
+
+    return value, over_blocks(logits, visit, with_grad)
 
 
 def _index(label: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
