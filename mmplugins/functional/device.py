@@ -54,10 +54,10 @@ def plain_path() -> Iterator[None]:
 
 
 def triton_serves(x: Tensor) -> bool:
-    """Whether Triton kernels take a tensor: on CUDA where Triton can be imported, which PyTorch's builds for CUDA bring.
+    """Whether Triton kernels take a tensor: on CUDA where Triton 3 can be imported; PyTorch's builds for CUDA bring it.
 
-    On the CPU Triton's interpreter does, slowly, if it is switched on (``TRITON_INTERPRET=1`` before Triton is imported)
-    and ``plain_path`` is taken.
+    On the CPU they run inside ``plain_path``, slowly, on Triton's interpreter: where the environment says
+    ``TRITON_INTERPRET=1`` before anything imports Triton.
     """
     if x.is_cuda:
         return _Switch.triton and _has_triton()

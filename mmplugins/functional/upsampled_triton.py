@@ -1,7 +1,7 @@
 """Cross entropy of logits that stand for their upsampling, and its gradient at low resolution, as Triton kernels.
 
-They serve CUDA, see ``triton_serves``; elsewhere, and without Triton, blocks of rows do (``upsampled.py``). They never ran
-on a GPU: tests run them on Triton's interpreter, and compile them for GPUs.
+They serve CUDA, see ``triton_serves``; elsewhere, and without Triton, blocks of rows do (``upsampled.py``). They have
+not yet run on a GPU: tests run them on Triton's interpreter, and compile them for one.
 
 Four neighbouring logits span a cell, and every pixel between them is a mixture of these four. A program takes a tile of
 a cell's pixels, loads the four logits of some classes at a time, and goes through all classes once for the softmax and
@@ -29,7 +29,7 @@ except ImportError:  # the module can be read, and nothing calls it
     triton, constexpr = None, int
 
 _TILE = 16  # most rows and columns of a tile
-_TILE_ELEMENTS = 2048  # pixels times classes that a program holds
+_TILE_ELEMENTS = 1024  # pixels times classes that a program holds
 _ELEMENTS = 1 << 24  # of the sums of tiles that are held at a time; at least an image's
 
 
@@ -211,7 +211,9 @@ class _Plan(NamedTuple):
         sizes = height, width, *self.size, rows.pieces, columns.pieces, classes
         tile = {'ROWS': rows.tile, 'COLUMNS': columns.tile, 'BLOCK': block}
         with on_device_of(maps):
-            kernel[grid](maps, *arguments, *tables, *sizes, **tile, **flags, num_warps=4 if pixels * block > 512 else 1)
+            kernel[grid](
+                maps, *arguments, *tables, *sizes, **tile, **flags, num_warps=min(max(pixels * block // 256, 1), 4)
+            )
 
 
 # Kernels. Program ids are (column of tiles, row of tiles, image). All maps are contiguous.
@@ -226,8 +228,8 @@ def _place(
     """Finds the pixels of a program's tile.
 
     Returns:
-        For each pixel its place in a map (N, H, W), whether there is one, and its fractions, (P,) each; then the place of
-        the cell's first logit in a map (N, h, w, C), and how far from it are those of the next column and row.
+        For each pixel its place in a map (N, H, W), whether there is one, and its fractions, (P,) each; then the place
+        of the cell's first logit in a map (N, h, w, C), and how far from it the next column's and row's are.
     """
     image = tl.program_id(2).to(tl.int64)
     row, column = tl.program_id(1) // row_pieces, tl.program_id(0) // column_pieces  # of the cell
@@ -330,9 +332,7 @@ def _gradient_kernel(
     index = tl.load(label + pixel, mask=inside, other=ignore_index)
     part = tl.load(factor + pixel, mask=index != ignore_index, other=0.0)
     denominator = tl.load(log_sum + pixel, mask=inside, other=0.0)
-    _write_gradient(
-        maps, corner, next_column, next_row, down, right, index, part, denominator, corners, classes, BLOCK
-    )
+    _write_gradient(maps, corner, next_column, next_row, down, right, index, part, denominator, corners, classes, BLOCK)
 
 
 @_jit
