@@ -25,6 +25,7 @@ from torch import Tensor
 
 Reader = Callable[[Tensor], None]
 _INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
+_TRITON_SINCE = (3, 7)  # the oldest version on which the kernels were compared with what they stand for
 _LARGE = 1 << 22  # bytes from which on NumPy asks for large pages
 
 
@@ -54,7 +55,7 @@ def plain_path() -> Iterator[None]:
 
 
 def triton_serves(x: Tensor) -> bool:
-    """Whether Triton kernels take a tensor: on CUDA where Triton 3 can be imported; PyTorch's builds for CUDA bring it.
+    """Whether Triton kernels take a tensor: on CUDA where Triton can be imported; PyTorch's builds for CUDA bring it.
 
     On the CPU they run inside ``plain_path``, slowly, on Triton's interpreter: where the environment says
     ``TRITON_INTERPRET=1`` before anything imports Triton.
@@ -80,7 +81,7 @@ def _has_triton() -> bool:
         import triton
     except ImportError:
         return False
-    return int(triton.__version__.split('.')[0]) >= 3
+    return tuple(int(part) for part in triton.__version__.split('.')[:2]) >= _TRITON_SINCE
 
 
 def on_device_of(x: Tensor) -> AbstractContextManager:

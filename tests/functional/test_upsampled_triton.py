@@ -25,13 +25,15 @@ def run_cases(**environment):
     environment = {**os.environ, **environment}
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r'^\d\d passed(, \d+ warnings)? in', done.stdout, re.M), done.stdout  # none was skipped
+    summary = re.search(r'^(\d+) passed(.*) in ', done.stdout, re.M)
+    assert int(summary[1]) > 25, done.stdout
+    return summary[2]
 
 
 @HAS_TRITON
 @pytest.mark.slow
 def test_on_the_interpreter():
-    run_cases(TRITON_INTERPRET='1')
+    assert 'skipped' not in run_cases(TRITON_INTERPRET='1')
 
 
 @HAS_TRITON
@@ -79,7 +81,7 @@ def test_the_cpu_takes_none():
         assert not triton_serves(x)
 
 
-@pytest.mark.parametrize(('version', 'found'), [(None, False), ('2.3.1', False), ('3.0.0', True)])
+@pytest.mark.parametrize(('version', 'found'), [(None, False), ('3.6.0', False), ('3.7.0', True), ('3.10.1', True)])
 def test_without_triton_or_with_an_old_one(version, found, monkeypatch):
     module = None if version is None else type(sys)('triton')
     if module:

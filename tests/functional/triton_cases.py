@@ -5,6 +5,7 @@ The interpreter is chosen when Triton is first imported. It is slow, so that all
 
 import os
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ LOSSES = {
     'sum without weights': lambda x, label, weight: summed_cross_entropy(x, label, 255),
 }
 SHAPES = {  # of the logits, and the size of the labels
-    'enlarged': ((2, 4, 2, 3), (9, 11)),
+    'enlarged': ((2, 4, 2, 2), (9, 7)),
     'one logit, many tiles': ((1, 3, 1, 1), (18, 33)),
     'the same size': ((1, 3, 3, 2), (3, 2)),
     'smaller': ((1, 5, 4, 3), (2, 3)),
@@ -42,6 +43,39 @@ def kernels(monkeypatch):
         monkeypatch.setattr(module, 'over_blocks', refuse)
     with plain_path():
         yield
+
+
+@pytest.fixture(autouse=True)
+def bounds(monkeypatch):
+    """On the interpreter, raises where a kernel reads or writes beside its tensors; counts what it looked at."""
+    count = []
+    if DEVICE == 'cpu':
+        from triton.runtime.interpreter import InterpreterBuilder
+
+        spans = []
+
+        def launch(plan, kernel, images, *arguments, **flags):
+            tables = plan.rows.first, plan.rows.fraction, plan.columns.first, plan.columns.fraction
+            tensors = [plan.maps[images], *tables, *(x for x in arguments if isinstance(x, torch.Tensor))]
+            spans[:] = [(x.data_ptr(), x.data_ptr() + x.nbytes) for x in tensors]
+            return plain_launch(plan, kernel, images, *arguments, **flags)
+
+        def guard(access, mask_place):
+            def guarded(builder, pointers, *arguments):
+                places = pointers.data[np.broadcast_to(arguments[mask_place].data, pointers.data.shape).astype(bool)]
+                length = pointers.get_element_ty().primitive_bitwidth // 8
+                inside = [(start <= places) & (places + length <= end) for start, end in spans]
+                assert np.any(inside, axis=0).all(), 'a kernel reads or writes beside its tensors'
+                count.append(len(places))
+                return access(builder, pointers, *arguments)
+
+            return guarded
+
+        plain_launch = upsampled_triton._Plan.launch
+        monkeypatch.setattr(upsampled_triton._Plan, 'launch', launch)
+        for name, mask_place in (('create_masked_load', 0), ('create_masked_store', 1)):
+            monkeypatch.setattr(InterpreterBuilder, name, guard(getattr(InterpreterBuilder, name), mask_place))
+    return count
 
 
 def case(name='enlarged', dtype=torch.float32):
@@ -82,6 +116,13 @@ def test_other_shapes(shape):
 def test_float64():
     compare(LOSSES['pixels'], *case('one logit, many tiles', torch.float64), tolerance=1e-12)
     compare(LOSSES['sum'], *case(dtype=torch.float64), tolerance=1e-12)
+
+
+def test_every_access_is_looked_at(bounds):
+    if DEVICE == 'cuda':
+        pytest.skip('the interpreter alone shows what a kernel accesses')
+    compare(LOSSES['sum'], *case())
+    assert sum(bounds) > 1000
 
 
 @pytest.mark.parametrize('loss', ['pixels', 'sum'])
