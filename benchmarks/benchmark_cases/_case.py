@@ -2,7 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
+
+import torch
 
 from mmplugins.hosts import problem_with
 from mmplugins.ops import compiled
@@ -10,6 +13,7 @@ from mmplugins.ops import compiled
 OURS = 'ours'
 SIZES = ('small', 'typical', 'large')
 COMPILED = 'mmcv._ext'  # host of a contender that needs mmcv's compiled operators
+TRITON = 'triton'  # host of a contender that stands beside our kernels for GPUs
 
 Run = Callable[[], Any]
 
@@ -22,7 +26,7 @@ class Contender:
         name: 'ours', or the toolbox's name, or 'released'.
         build: Takes the case's inputs as keyword arguments and returns the function that is measured. What it does
             before it returns, such as building a module, is not measured.
-        host: Toolbox that it needs, a key of ``mmplugins.hosts.HOSTS``, or ``COMPILED``.
+        host: Toolbox that it needs, a key of ``mmplugins.hosts.HOSTS``, or ``COMPILED``, or ``TRITON``.
         differs: Why its values are not ours; empty if they should be.
         up_to_factor: Why its values and gradients are ours times a factor; empty if they are not.
     """
@@ -38,6 +42,9 @@ class Contender:
         """Why it cannot run here, or None."""
         if self.host == COMPILED:
             return None if compiled() else 'mmcv has no compiled operators here'
+        if self.host == TRITON:
+            there = torch.cuda.is_available() and find_spec('triton')
+            return None if there else 'there is no CUDA device with Triton here'
         return problem_with(self.host) if self.host else None
 
 

@@ -1,19 +1,22 @@
 """Losses from a head's own logits beside mmseg's: upsampling to the label's size, then the loss.
 
-The logits are those of a street scene; the labels follow a network that is mostly right.
+The logits are those of a street scene; the labels follow a network that is mostly right. On CUDA 'blocks' are ours
+without Triton kernels.
 """
 
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmplugins.functional.device import without_triton
 from mmplugins.functional.pixels.cross_entropy import summed_cross_entropy
 from mmplugins.functional.upsampled import UpsampledLogits, count_correct
 from mmplugins.models.losses import OhemCrossEntropyLoss, SoftJaccardLoss, StructureLoss, TopKCrossEntropyLoss
 
-from ._case import Run, case
+from ._case import TRITON, Run, case
 from ._scenes import street_scene
 
 IGNORE = 255
@@ -25,6 +28,16 @@ def head_scene(device: torch.device, shape: tuple, size: tuple, align_corners: b
     logits, label = street_scene(shape, device)
     label = F.interpolate(label[:, None].float(), size)[:, 0].long()
     return {'logits': logits, 'label': label, 'align_corners': align_corners}
+
+
+def by_blocks(run: Run) -> Run:
+    """Runs something without Triton kernels; its backward pass goes without them too."""
+
+    def blocks() -> Any:
+        with without_triton():
+            return run()
+
+    return blocks
 
 
 def resized(logits: Tensor, label: Tensor, align_corners: bool) -> Tensor:
@@ -75,6 +88,11 @@ for _case in (upsampled_cross_entropy, upsampled_cross_entropy_classes):
 
         return run
 
+    @_case.contender('blocks', host=TRITON)
+    def cross_entropy_blocks(logits: Tensor, label: Tensor, align_corners: bool) -> Run:
+        """Builds ours without Triton kernels."""
+        return by_blocks(cross_entropy_ours(logits, label, align_corners))
+
     @_case.contender('mmseg', host='mmseg')
     def cross_entropy_mmseg(logits: Tensor, label: Tensor, align_corners: bool) -> Run:
         """Builds mmseg's loss, called as its decode heads call it."""
@@ -111,6 +129,12 @@ def head_ours(logits: Tensor, label: Tensor, align_corners: bool) -> Run:
     return run
 
 
+@upsampled_head.contender('blocks', host=TRITON)
+def head_blocks(logits: Tensor, label: Tensor, align_corners: bool) -> Run:
+    """Builds ours without Triton kernels."""
+    return by_blocks(head_ours(logits, label, align_corners))
+
+
 @upsampled_head.contender('mmseg', host='mmseg')
 def head_mmseg(logits: Tensor, label: Tensor, align_corners: bool) -> Run:
     """Builds mmseg's loss and accuracy, called as its decode heads call them."""
@@ -143,6 +167,12 @@ def ohem_ours(logits: Tensor, label: Tensor, align_corners: bool, min_kept: int)
     """Builds ours."""
     loss = OhemCrossEntropyLoss(thresh=THRESH, min_kept=min_kept)
     return lambda: loss(UpsampledLogits(logits, label.shape[1:], align_corners), label)
+
+
+@upsampled_ohem.contender('blocks', host=TRITON)
+def ohem_blocks(logits: Tensor, label: Tensor, align_corners: bool, min_kept: int) -> Run:
+    """Builds ours without Triton kernels."""
+    return by_blocks(ohem_ours(logits, label, align_corners, min_kept))
 
 
 @upsampled_ohem.contender('mmseg', host='mmseg', up_to_factor='divides by all valid pixels instead of the kept ones')

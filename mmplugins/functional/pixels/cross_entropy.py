@@ -99,6 +99,7 @@ class _UpsampledPixels(torch.autograd.Function):
             loss, log_sum = kernels.pixel_losses(upsampled, label, ignore_index)
         else:
             loss, log_sum = _pixel_losses(upsampled, label, ignore_index)
+        ctx.kernels = kernels
         ctx.save_for_backward(logits, label, log_sum)
         ctx.settings = ignore_index, size, align_corners
         return loss
@@ -109,8 +110,8 @@ class _UpsampledPixels(torch.autograd.Function):
         logits, label, log_sum = ctx.saved_tensors
         ignore_index, size, align_corners = ctx.settings
         upsampled = UpsampledLogits(logits, size, align_corners)
-        if kernels := triton_kernels(upsampled):
-            grad = kernels.pixel_gradient(upsampled, label, ignore_index, log_sum, grad_loss)
+        if ctx.kernels:
+            grad = ctx.kernels.pixel_gradient(upsampled, label, ignore_index, log_sum, grad_loss)
             return grad, None, None, None, None
 
         def visit(image: int, rows: slice, x: Tensor) -> Tensor:
