@@ -31,7 +31,7 @@ from torch import Tensor
 
 from mmplugins.models.segmentors.aot import AOT, VideoEngine
 
-MODEL_CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'models'
+MODEL_CONFIGS = Path(__file__).resolve().parents[1] / 'configs' / '_base_' / 'models'
 WARM_UP = 3  # frames that are not counted, beside the first
 
 

@@ -7,10 +7,18 @@ attention through ``mmplugins.functional.attention``; dropouts that all released
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmplugins.functional.attention import local_attention
+from mmplugins.functional.products import attention, linear
+
+
+class Linear(nn.Linear):
+    """A linear layer that inference on a CPU computes by oneDNN."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Computes (..., out_features) from (..., in_features)."""
+        return linear(x, self.weight, self.bias)
 
 
 class MultiheadAttention(nn.Module):
@@ -27,18 +35,16 @@ class MultiheadAttention(nn.Module):
         self.num_heads = num_heads
         self.project_inputs = project_inputs
         if project_inputs:
-            self.query = nn.Linear(channels, channels)
-            self.key = nn.Linear(channels, channels)
-            self.value = nn.Linear(channels, channels)
-        self.projection = nn.Linear(channels, channels)
+            self.query = Linear(channels, channels)
+            self.key = Linear(channels, channels)
+            self.value = Linear(channels, channels)
+        self.projection = Linear(channels, channels)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attends with queries (N, L, C) to keys and values (N, S, C); returns (N, L, C)."""
         if self.project_inputs:
             query, key, value = self.query(query), self.key(key), self.value(value)
-        query, key, value = (x.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for x in (query, key, value))
-        out = F.scaled_dot_product_attention(query, key, value)  # (N, heads, L, C / heads)
-        return self.projection(out.transpose(1, 2).flatten(2))
+        return self.projection(attention(query, key, value, self.num_heads))
 
 
 class ShortTermAttention(nn.Module):
@@ -57,7 +63,7 @@ class ShortTermAttention(nn.Module):
         # A grouped convolution in the released code; only its weights are used, by the function.
         self.relative_key = nn.Conv2d(channels, num_heads * window**2, 1, groups=num_heads)
         self.relative_value = nn.Parameter(torch.zeros(num_heads, per_head, window**2))
-        self.projection = nn.Linear(channels, channels)
+        self.projection = Linear(channels, channels)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, size: tuple[int, int]) -> Tensor:
         """Attends within the window.

@@ -15,6 +15,7 @@ from torch import Tensor
 from mmplugins.functional.device import full_precision
 
 from .engine import VideoEngine
+from .fusion import inference_network
 from .network import AOTNetwork
 from .settings import TestSettings
 
@@ -55,9 +56,9 @@ class AugmentedEngine:
     """
 
     def __init__(self, network: AOTNetwork, settings: TestSettings) -> None:
-        self.network = network
+        self.network = inference_network(network) if settings.fast else network
         self.views = [View(scale, side) for scale in settings.scales for side in (False, True)[: 1 + settings.flip]]
-        self.engines = [VideoEngine(network, settings.gap, settings.max_stored) for _ in self.views]
+        self.engines = [VideoEngine(self.network, settings.gap, settings.max_stored, False) for _ in self.views]
 
     @property
     def num_objects(self) -> int:
@@ -95,4 +96,4 @@ def engine_for(network: AOTNetwork, settings: TestSettings) -> VideoEngine | Aug
     """Makes the engine of one video; without augmentation it is a plain ``VideoEngine``."""
     if settings.augmented:
         return AugmentedEngine(network, settings)
-    return VideoEngine(network, settings.gap, settings.max_stored)
+    return VideoEngine(network, settings.gap, settings.max_stored, settings.fast)

@@ -15,6 +15,7 @@ from torch import Tensor
 from mmplugins.functional.device import full_precision
 
 from .encoder import ImageFeatures
+from .fusion import inference_network
 from .memory import FrameMemory, KeyValue
 from .network import AOTNetwork
 
@@ -34,6 +35,8 @@ class VideoEngine:
         network: The network, in evaluation mode.
         gap: Frames between those that join the long-term memory; None: only given masks do.
         max_stored: Most frames in the long-term memory beside those with given masks; None: no bound.
+        fast: Whether a copy of the network that is made for inference does the work, see ``inference_network``: the
+            same results up to rounding, with the weights of now.
 
     Attributes:
         num_objects: Objects so far, in all groups.
@@ -49,8 +52,10 @@ class VideoEngine:
         ...         yield mask
     """
 
-    def __init__(self, network: AOTNetwork, gap: int | None = None, max_stored: int | None = None) -> None:
-        self.network = network
+    def __init__(
+        self, network: AOTNetwork, gap: int | None = None, max_stored: int | None = None, fast: bool = True
+    ) -> None:
+        self.network = inference_network(network) if fast else network
         self.gap = gap
         self.max_stored = max_stored
         self.num_objects = 0
@@ -89,7 +94,7 @@ class VideoEngine:
         for group, slots in enumerate(self._slots(mask)):
             if group == len(self._memories):
                 self._memories.append(FrameMemory(self.gap, self.max_stored))
-            _, entries = self.network.reference(self._features, slots)
+            entries = self.network.reference(self._features, slots, num_objects=self._objects_of(group))[1]
             self._memories[group].add_reference(entries, self.frame)
         self._pending = None
 
@@ -129,8 +134,9 @@ class VideoEngine:
         """
         if self._pending is None:
             raise RuntimeError('no frame is waiting for a mask; call propagate first')
-        for memory, frames, slots in zip(self._memories, self._pending, self._slots(mask), strict=True):
-            memory.update(self.network.fuse(frames, slots), self.frame)
+        groups = zip(self._memories, self._pending, self._slots(mask), strict=True)
+        for group, (memory, frames, slots) in enumerate(groups):
+            memory.update(self.network.fuse(frames, slots, num_objects=self._objects_of(group)), self.frame)
         self._pending = None
 
     def _encode(self, image: Tensor) -> None:

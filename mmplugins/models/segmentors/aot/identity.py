@@ -7,6 +7,7 @@ Deliberate difference: a shuffle of the identities is a table of slots, not a pe
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -26,19 +27,22 @@ class IdentityBank(nn.Module):
         self.conv = nn.Conv2d(max_objects + 1, channels, kernel, stride=16, padding=8 if align_corners else 0)
         nn.init.orthogonal_(self.conv.weight.view(channels, -1), gain=kernel**-2)
 
-    def forward(self, slots: Tensor) -> Tensor:
+    def forward(self, slots: Tensor, num_objects: int | None = None) -> Tensor:
         """Embeds masks.
 
         Args:
             slots: Identity of each pixel, shape (N, H, W), any dtype: 0 background, 1 to ``max_objects``; pixels with
                 any other value have none.
+            num_objects: Largest identity that may be there; the others' share of the kernel is left out. None: all.
 
         Returns:
             Embedding at stride 16, shape (N, h * w, channels).
         """
-        identities = torch.arange(self.max_objects + 1, device=slots.device, dtype=slots.dtype)
-        one_hot = slots[:, None] == identities[:, None, None]  # (N, max_objects + 1, H, W)
-        return self.conv(one_hot.to(self.conv.weight.dtype)).flatten(2).mT
+        weight = self.conv.weight[:, : 1 + (self.max_objects if num_objects is None else num_objects)]
+        identities = torch.arange(weight.shape[1], device=slots.device, dtype=slots.dtype)
+        one_hot = slots[:, None] == identities[:, None, None]  # (N, 1 + num_objects, H, W)
+        conv = self.conv
+        return F.conv2d(one_hot.to(weight.dtype), weight, conv.bias, conv.stride, conv.padding).flatten(2).mT
 
 
 def shuffled_slots(num_samples: int, max_objects: int, device: torch.device | str) -> Tensor:

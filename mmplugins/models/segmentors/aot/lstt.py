@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from mmcv.cnn.bricks.drop import DropPath
 from torch import Tensor, nn
 
-from .attention import MultiheadAttention, ShortTermAttention
+from .attention import Linear, MultiheadAttention, ShortTermAttention
 from .memory import KeyValue
 
 Size = tuple[int, int]  # height and width in positions
@@ -42,8 +42,8 @@ class LSTTBlock(nn.Module):
         self.self_norm = nn.LayerNorm(channels)
         self.self_attention = MultiheadAttention(channels, num_heads, project_inputs=True)
         self.memory_norm = nn.LayerNorm(channels)
-        self.query_key = nn.Linear(channels, channels)
-        self.value = nn.Linear(channels, channels)
+        self.query_key = Linear(channels, channels)
+        self.value = Linear(channels, channels)
         self.long_term_attention = MultiheadAttention(channels, num_heads, project_inputs=False)
         self.short_term_attention = ShortTermAttention(channels, num_heads, window)
         self.feedforward_norm = nn.LayerNorm(channels)
@@ -106,10 +106,10 @@ class FeedForward(nn.Module):
 
     def __init__(self, channels: int, hidden_channels: int) -> None:
         super().__init__()
-        self.expand = nn.Linear(channels, hidden_channels)
+        self.expand = Linear(channels, hidden_channels)
         self.norm = nn.GroupNorm(32, hidden_channels)
         self.depthwise = nn.Conv2d(hidden_channels, hidden_channels, 5, padding=2, groups=hidden_channels, bias=False)
-        self.reduce = nn.Linear(hidden_channels, channels)
+        self.reduce = Linear(hidden_channels, channels)
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
         """Computes tokens (N, h * w, C) from tokens (N, h * w, C)."""

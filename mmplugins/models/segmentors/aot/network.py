@@ -85,7 +85,11 @@ class AOTNetwork(BaseModule):
         return height, width
 
     def reference(
-        self, features: ImageFeatures, slots: Tensor, freeze_identities: bool = False
+        self,
+        features: ImageFeatures,
+        slots: Tensor,
+        freeze_identities: bool = False,
+        num_objects: int | None = None,
     ) -> tuple[list[Tensor], list[KeyValue]]:
         """Reads a frame whose mask is given.
 
@@ -93,11 +97,12 @@ class AOTNetwork(BaseModule):
             features: What ``encode`` returned for it.
             slots: Identity of each pixel, shape (N, H, W); see ``IdentityBank``.
             freeze_identities: Whether no gradient flows to the identity bank.
+            num_objects: Largest identity that may be there; None: any.
 
         Returns:
             What ``decode`` takes, and what ``FrameMemory.add_reference`` takes.
         """
-        return self.lstt.reference(features.embedding, self._identify(slots, freeze_identities))
+        return self.lstt.reference(features.embedding, self._identify(slots, freeze_identities, num_objects))
 
     def propagate(self, features: ImageFeatures, memory: FrameMemory) -> tuple[list[Tensor], list[KeyValue]]:
         """Reads a frame by the memories.
@@ -111,18 +116,25 @@ class AOTNetwork(BaseModule):
         """
         return self.lstt.propagate(features.embedding, memory.long_term, memory.short_term)
 
-    def fuse(self, frames: Sequence[KeyValue], slots: Tensor, freeze_identities: bool = False) -> list[KeyValue]:
+    def fuse(
+        self,
+        frames: Sequence[KeyValue],
+        slots: Tensor,
+        freeze_identities: bool = False,
+        num_objects: int | None = None,
+    ) -> list[KeyValue]:
         """Adds the identities of a mask to what ``propagate`` returned.
 
         Args:
             frames: Keys and contents of the frame, of each block.
             slots: Identity of each pixel, shape (N, H, W).
             freeze_identities: Whether no gradient flows to the identity bank.
+            num_objects: Largest identity that may be there; None: any.
 
         Returns:
             What ``FrameMemory.update`` takes.
         """
-        return self.lstt.fuse(frames, self._identify(slots, freeze_identities))
+        return self.lstt.fuse(frames, self._identify(slots, freeze_identities, num_objects))
 
     def decode(self, features: ImageFeatures, outputs: Sequence[Tensor]) -> Tensor:
         """Decodes the transformer's outputs to logits of all identities, (N, max_objects + 1, h, w) at stride 4."""
@@ -132,6 +144,6 @@ class AOTNetwork(BaseModule):
         """Resizes logits (N, C, h, w) to a size (height, width)."""
         return F.interpolate(logits, tuple(size), mode='bilinear', align_corners=self.align_corners)
 
-    def _identify(self, slots: Tensor, freeze: bool) -> Tensor:
+    def _identify(self, slots: Tensor, freeze: bool, num_objects: int | None) -> Tensor:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not freeze):
-            return self.identity_bank(slots)
+            return self.identity_bank(slots, num_objects)

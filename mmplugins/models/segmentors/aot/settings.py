@@ -87,6 +87,8 @@ class TestSettings(_Settings):
         flip: Whether each view is tracked mirrored too, and the probabilities are averaged.
         scales: Views of the frames: factors of the input's size, which is then rounded to one that the network takes;
             the probabilities of all views are averaged.
+        fast: Whether each video is tracked by a copy of the network that is made for inference (batch norms fused; on
+            a CPU channels-last, all products by oneDNN): the same results up to rounding.
     """
 
     __test__ = False  # pytest, do not collect it
@@ -95,6 +97,7 @@ class TestSettings(_Settings):
     max_stored: int | None = None
     flip: bool = False
     scales: Sequence[float] = (1.0,)
+    fast: bool = True
 
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) <= 0:
