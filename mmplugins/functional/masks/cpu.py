@@ -68,8 +68,7 @@ def smallest(values: Tensor, count: int) -> Tensor:
     if not cpu_kernels(values) or not 0 < count < values.shape[1]:
         return values.topk(count, dim=1, largest=False, sorted=False).indices
     bits = torch.int32 if values.dtype == torch.float32 else torch.int64  # not negative: ordered as their bits are
-    chosen = np.argpartition(values.view(bits).numpy(), count - 1, axis=1)[:, :count]  # vectorised where AVX-512 is
-    return torch.from_numpy(np.ascontiguousarray(chosen))
+    return torch.from_numpy(np.argpartition(values.view(bits).numpy(), count - 1, axis=1)[:, :count])  # by AVX-512
 
 
 class PackedMasks:
@@ -94,29 +93,38 @@ class PackedMasks:
             and num_points * _WORTH_PACKING >= masks.shape[1:].numel()
         )
 
-    def sample_shared(self, points: Tensor) -> Tensor:
-        """Samples all masks at the same points, x,y in 0 to 1, (P, 2); returns (G, P)."""
-        found = locate(points, *self.size)
-        values = empty_buffer((len(self.masks), len(points)), points.dtype, points.device)
-        for mask, row in enumerate(values):
-            row.copy_(_interpolate(self._packed(mask), *found))
-        return values
+    def shared_corners(self, points: Tensor) -> Tensor:
+        """Reads what is around the same points, x,y in 0 to 1, (P, 2), in all masks; returns a byte each, (G, P)."""
+        corner = locate(points, *self.size)[0]
+        found = empty_buffer((len(self.masks), len(points)), torch.uint8, points.device)
+        for mask, row in enumerate(found):
+            torch.index_select(self._packed(mask), 0, corner, out=row)
+        return found
 
-    def sample_rows(self, points: Tensor, index: Tensor | None = None) -> Tensor:
-        """Samples each row of points, (M, P, 2), in its mask, ``index`` (M,) or row by row; returns (M, P)."""
-        if self._all is not None:
-            corner, right, down = locate(points.flatten(0, 1), *self.size)
-            index = torch.arange(len(points)) if index is None else index
-            first = (index * self._all[0].numel()).repeat_interleave(points.shape[1])
-            return _interpolate(self._all.flatten(), first.add_(corner), right, down).view(points.shape[:2])
-        values = points.new_empty(points.shape[:2])
-        rows = list(range(len(points))) if index is None else index.tolist()
-        for mask in dict.fromkeys(rows):
-            members = [row for row, other in enumerate(rows) if other == mask]
-            flat = (points if len(members) == len(rows) else points[members]).flatten(0, 1)
-            parts = [_interpolate(self._packed(mask), *locate(part, *self.size)) for part in flat.split(_POINTS)]
-            values[members] = (torch.cat(parts) if len(parts) != 1 else parts[0]).view(len(members), -1)
-        return values
+    def sample_rows(self, points: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Samples each row of points in its mask.
+
+        Args:
+            points: x,y in 0 to 1, (M, P, 2).
+            index: Mask of each row, (M,); None: row i is for mask i.
+
+        Returns:
+            Values, (M, P), and the bytes that they are made of, see ``between_pixels``, uint8 (M, P).
+        """
+        values, found = points.new_empty(points.shape[:2]), torch.empty(points.shape[:2], dtype=torch.uint8)
+        masks = list(range(len(points))) if index is None else index.tolist()
+        order = sorted(range(len(masks)), key=masks.__getitem__)
+        step = max(1, _POINTS // max(points.shape[1], 1))
+        for start in range(0, len(order), step):
+            rows = order[start : start + step]
+            whole = rows[-1] - rows[0] == len(rows) - 1 and rows == sorted(rows)
+            part = slice(rows[0], rows[-1] + 1) if whole else rows
+            corner, right, down = locate(points[part].flatten(0, 1), *self.size)
+            read = torch.empty(len(rows), points.shape[1], dtype=torch.uint8)
+            for row, line, place in zip(rows, read, corner.view(read.shape), strict=True):
+                torch.index_select(self._packed(masks[row]), 0, place, out=line)
+            found[part], values[part] = read, between_pixels(read.flatten(), right, down).view(read.shape)
+        return values, found
 
     def _packed(self, mask: int) -> Tensor:
         """Returns a mask packed, flattened; the last one is remembered."""
@@ -133,11 +141,10 @@ def pack(masks: Tensor) -> Tensor:
     pixels = (masks if masks.dtype == torch.bool else masks != 0).view(torch.uint8)
     wide = pixels.new_zeros(*number, height + 2, width + 2)  # the last row and column are for points at the far edge
     wide[..., 1:-1, 1:-1] = pixels
-    flat = wide.flatten()
-    right = flat[:-1] | flat[1:] << 1  # the end of a row meets the next one's start, and both are zero
-    packed = torch.zeros_like(flat)
-    torch.bitwise_or(right[: 1 - width - 3], right[width + 2 :] << 2, out=packed[: -width - 3])
-    return packed.view_as(wide)
+    flat = wide.flatten()  # a view
+    flat[:-1] |= flat[1:] << 1  # the end of a row meets the next one's start, and both are zero
+    flat[: -width - 2] |= flat[width + 2 :] << 2  # likewise the last row
+    return wide
 
 
 def locate(points: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -152,18 +159,37 @@ def locate(points: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Ten
         Index into the packed mask, flattened, int32 (int64 for giant masks), (P,); and how far the point is from the
         left to the right pixel and from the upper to the lower one, 0 to 1, (P,) each.
     """
-    x, y = pixel_position(points[:, 0], width), pixel_position(points[:, 1], height)
-    left, top = x.floor(), y.floor()
+    (left, right), (top, down) = _split(points[:, 0], width), _split(points[:, 1], height)
     if (height + 2) * (width + 2) < _EXACT or points.dtype == torch.float64:
         corner = torch.add(left + (width + 3), top, alpha=width + 2).to(torch.int32)
     else:
         corner = (left.long() + 1).add_(top.long() + 1, alpha=width + 2)
-    return corner, x.sub_(left), y.sub_(top)
+    return corner, right, down
 
 
-def _interpolate(packed: Tensor, corner: Tensor, right: Tensor, down: Tensor) -> Tensor:
-    """Interpolates between the four pixels at corners of a packed mask, (P,) each."""
-    bits = packed.index_select(0, corner)
+def fractions(points: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Returns the last two of what ``locate`` returns."""
+    return _split(points[:, 0], width)[1], _split(points[:, 1], height)[1]
+
+
+def _split(coordinate: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Splits a coordinate, 0 to 1, into the pixel before it and how far it is from there, 0 to 1."""
+    position = pixel_position(coordinate, size)
+    pixel = position.floor()
+    return pixel, position.sub_(pixel)
+
+
+def between_pixels(bits: Tensor, right: Tensor, down: Tensor) -> Tensor:
+    """Interpolates between the four pixels that a byte of a packed mask holds.
+
+    Args:
+        bits: uint8, (..., P).
+        right: How far each point is from the left to the right pixel, 0 to 1, (P,).
+        down: How far it is from the upper to the lower one, 0 to 1, (P,).
+
+    Returns:
+        Values, (..., P), in the dtype of ``right``.
+    """
     corners = [(bits >> shift & 1 if shift < 3 else bits >> 3).to(right.dtype) for shift in range(4)]
     upper, lower = corners[0].lerp_(corners[1], right), corners[2].lerp_(corners[3], right)
     return upper.lerp_(lower, down)

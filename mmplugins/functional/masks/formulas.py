@@ -42,29 +42,53 @@ class _BceDice(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
-        entropy = F.softplus(logits).sub_(logits * target)
-        prob = logits.sigmoid()
-        if weight is not None:
-            entropy, prob_sum = entropy.mul_(weight), torch.linalg.vecdot(prob, weight)
-            target = target * weight
-        else:
-            prob_sum = prob.sum(1)
-        counted = counted_elements(logits, weight)  # (M,) or a number
-        value, slopes = dice_of_sums(torch.linalg.vecdot(prob, target), prob_sum, target.sum(1))
-        ctx.save_for_backward(prob, target, weight, slopes)
-        ctx.counted = counted
-        return entropy.sum(1) / counted, value
+        entropy, dice, prob, factors = bce_dice_rows(logits, target, weight)
+        ctx.save_for_backward(prob, target, weight, factors)
+        return entropy, dice
 
     @staticmethod
     @first_order('bce_dice')
     def backward(ctx, grad_entropy: Tensor, grad_dice: Tensor) -> tuple[Tensor, None, None]:
-        prob, target, weight, slopes = ctx.saved_tensors  # with a weight, target is target times weight
-        by_target, by_prob = slopes * grad_dice  # (M,) each
-        weighted = prob if weight is None else prob * weight
-        grad = target * by_target[:, None]
-        grad = grad.add_(by_prob[:, None]) if weight is None else grad.addcmul_(weight, by_prob[:, None])
-        grad.mul_(prob).mul_(1 - prob)
-        return grad.addcmul_(weighted - target, (grad_entropy / ctx.counted)[:, None]), None, None
+        prob, target, weight, factors = ctx.saved_tensors
+        return bce_dice_slope(prob, target, weight, factors, grad_entropy, grad_dice), None, None
+
+
+def bce_dice_rows(logits: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Computes what ``bce_dice`` does, without a gradient.
+
+    Returns:
+        Cross entropy and dice loss, (M,) each; and what ``bce_dice_slope`` takes: the sigmoid of the logits, (M, P),
+        and three factors of each row, (3, M).
+    """
+    entropy = F.softplus(logits).sub_(logits * target)
+    prob = logits.sigmoid()
+    if weight is not None:
+        entropy, prob_sum = entropy.mul_(weight), torch.linalg.vecdot(prob, weight)
+        target = target * weight
+    else:
+        prob_sum = prob.sum(1)
+    counted = counted_elements(logits, weight)  # (M,) or a number
+    dice, slopes = dice_of_sums(torch.linalg.vecdot(prob, target), prob_sum, target.sum(1))
+    return entropy.sum(1) / counted, dice, prob, torch.cat((slopes, torch.ones_like(slopes[:1]) / counted))
+
+
+def bce_dice_slope(
+    prob: Tensor, target: Tensor, weight: Tensor | None, factors: Tensor, grad_entropy: Tensor, grad_dice: Tensor
+) -> Tensor:
+    """Computes the gradient of the logits.
+
+    Args:
+        prob: As ``bce_dice_rows`` returns it, (M, P).
+        target: As there.
+        weight: As there.
+        factors: As it returns them, (3, M).
+        grad_entropy: Gradient of the cross entropy, (M,).
+        grad_dice: Gradient of the dice loss, (M,).
+    """
+    by_target, by_prob = factors[:2] * grad_dice  # (M,) each
+    grad = (target * by_target[:, None]).add_(by_prob[:, None]).mul_(prob).mul_(1 - prob)
+    grad.addcmul_(prob - target, (grad_entropy * factors[2])[:, None])
+    return grad if weight is None else grad.mul_(weight)
 
 
 def counted_elements(logits: Tensor, weight: Tensor | None) -> Tensor | int:

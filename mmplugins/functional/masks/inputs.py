@@ -51,11 +51,12 @@ class MaskInputs(NamedTuple):
         """Height h and width w of the logits."""
         return self.layers[0].shape[-2:]
 
-    def of_image(self, image: int) -> Tensor:
-        """Returns the logits of an image, (L, Q, h, w), without gradient; a view where all layers are one tensor."""
+    def of_image(self, image: int, layers: slice) -> Tensor:
+        """Returns an image's logits of some layers, (l, Q, h, w), without gradient; a view where it can be one."""
         if isinstance(self.logits, Tensor):
-            return self.logits.detach()[:, image]
-        return torch.stack([layer[image] for layer in self.layers])
+            return self.logits.detach()[layers, image]
+        some = [layer[image] for layer in self.layers[layers]]
+        return some[0].unsqueeze(0) if len(some) == 1 else torch.stack(some)
 
     def pair_maps(self, block: PairBlock, query: Tensor) -> Tensor:
         """Returns a copy of the logits of a block of pairs, (m, h, w), in the losses' precision; ignored ones are 0.

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 from mmplugins.functional.device import at_once, full_dtype, full_precision, zeros_buffer
 from mmplugins.functional.gradients import first_order
@@ -89,19 +90,34 @@ class _SampledLogits(torch.autograd.Function):
     @first_order('sample_logits')
     def backward(ctx, grad_values: Tensor) -> tuple[Tensor | None, ...]:
         points, *rows = ctx.saved_tensors
-        grad = zeros_buffer(ctx.shape, ctx.dtype, grad_values.device)
-        flat, places = grad.view(-1, *ctx.shape[-2:]), flat_rows(rows, ctx.shape)
-        step = at_once(grad, _CPU_ROWS, len(points))
-        for start in range(0, len(points), step):
-            part = slice(start, start + step)
-            maps = _scatter(grad_values[part], points[part], ctx.shape[-2:]).to(ctx.dtype)
-            if places is None:
-                flat[part] = maps
-            else:
-                flat.index_add_(0, places[part], maps)
-        if places is not None:
-            tell_rows(ctx.product, grad, places)
+        grad = gradient_of_maps(ctx, grad_values.__getitem__, points, rows)
         return grad, None, None, *(None for _ in rows)
+
+
+def gradient_of_maps(
+    ctx: FunctionCtx, grad_values: Callable[[slice], Tensor], points: Tensor, rows: Sequence[Tensor]
+) -> Tensor:
+    """Returns the gradient of the logits from that of the values sampled from them.
+
+    Args:
+        ctx: Has the logits' ``shape`` and ``dtype``, and their ``product``, what ``product_of`` returns.
+        grad_values: Returns the gradient of some rows of values, (m, P).
+        points: x,y in 0 to 1, (M, P, 2).
+        rows: As in ``sample_logits``; empty: row i is for map i.
+    """
+    grad = zeros_buffer(ctx.shape, ctx.dtype, points.device)
+    flat, places = grad.view(-1, *ctx.shape[-2:]), flat_rows(rows, ctx.shape)
+    step = at_once(grad, _CPU_ROWS, len(points))
+    for start in range(0, len(points), step):
+        part = slice(start, start + step)
+        maps = _scatter(grad_values(part), points[part], ctx.shape[-2:]).to(ctx.dtype)
+        if places is None:
+            flat[part] = maps
+        else:
+            flat.index_add_(0, places[part], maps)
+    if places is not None:
+        tell_rows(ctx.product, grad, places)
+    return grad
 
 
 def flat_rows(rows: Sequence[Tensor], shape: Sequence[int]) -> Tensor | None:
@@ -161,16 +177,18 @@ def uncertain_points(
         raise ValueError(f'expected draws of the shapes {shapes}, got {tuple(tuple(draw.shape) for draw in draws)}')
     with torch.no_grad():
         drawn, rest = draws
-        values = grid_values(maps, drawn)  # step 1
+        values, others = grid_values(maps, drawn), grid_values(maps, rest)  # step 1
+        del maps  # here and below: what is not needed any more makes room
         certainty = values.abs()
         if valid_points is not None:
             certainty.masked_fill_(~valid_points(drawn), torch.inf)
         chosen = smallest(certainty, num_chosen)  # step 2
-        points = drawn.new_empty(2, len(maps), num_points)  # x and y apart: what follows works on each by itself
+        del certainty
+        points = drawn.new_empty(2, len(drawn), num_points)  # x and y apart: what follows works on each by itself
         for axis, coordinate in enumerate(points):
             torch.gather(drawn[..., axis], 1, chosen, out=coordinate[:, :num_chosen])
             coordinate[:, num_chosen:] = rest[..., axis]  # step 3
-        return points.permute(1, 2, 0), torch.cat((values.gather(1, chosen), grid_values(maps, rest)), 1)
+        return points.permute(1, 2, 0), torch.cat((values.gather(1, chosen), others), 1)
 
 
 def draw_points(shape: Sequence[int], maps: Tensor, generator: torch.Generator | None = None) -> Tensor:

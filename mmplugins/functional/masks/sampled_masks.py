@@ -7,13 +7,13 @@ four pixels around a point are gathered as they are; ``cpu.py`` packs them.
 Letters: G masks, H W their size, P points, M rows of points.
 """
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from mmplugins.functional.masks.cpu import PackedMasks, pixel_position
+from mmplugins.functional.device import empty_buffer
+from mmplugins.functional.masks.cpu import PackedMasks, between_pixels, fractions, pixel_position
 
 
 def sample_masks(masks: Tensor, points: Tensor, index: Tensor | None = None) -> Tensor:
@@ -32,25 +32,106 @@ def sample_masks(masks: Tensor, points: Tensor, index: Tensor | None = None) -> 
     """
     _check_mask_call(masks, points, index)
     with torch.no_grad():
-        if points.dim() == 3:
-            return mask_sampler(masks, points[..., 0].numel() // max(len(masks), 1))(points, index)
-        if PackedMasks.serves(masks, len(points)):
-            return PackedMasks(masks).sample_shared(points)
-        return _sample_shared(masks, points)
+        if points.dim() == 2:
+            return layer_sampler(masks, points[None])(slice(None))[0]
+        if PackedMasks.serves(masks, points[..., 0].numel() // max(len(masks), 1)):
+            return PackedMasks(masks).sample_rows(points, index)[0]
+        return _sample_rows(masks, points, index)
 
 
-def mask_sampler(masks: Tensor, num_points: int) -> Callable[[Tensor, Tensor | None], Tensor]:
-    """Returns a function of rows of points, (M, P, 2), and the masks they are for, (M,); see ``sample_masks``.
+def layer_sampler(masks: Tensor, points: Tensor) -> Callable[[slice], Tensor]:
+    """Returns a function that samples masks at the points of some layers, a slice, which all masks share.
 
-    It remembers the last mask: rows of one mask are best sampled one after the other.
+    Each mask is read once, for all layers; what is kept takes a byte a point.
 
     Args:
-        masks: Shape (G, H, W).
-        num_points: Number of points that each mask will be sampled at, about.
+        masks: As in ``sample_masks``, shape (G, H, W).
+        points: x,y in 0 to 1, shape (L, P, 2).
+
+    Returns:
+        A function; it returns values, (l, G, P), in the dtype of the points.
     """
-    if PackedMasks.serves(masks, num_points):
-        return PackedMasks(masks).sample_rows
-    return partial(_sample_rows, masks)
+    size = masks.shape[1:]
+    read = None
+    if PackedMasks.serves(masks, points[..., 0].numel()):
+        read = PackedMasks(masks).shared_corners(points.flatten(0, 1)).view(len(masks), *points.shape[:2])
+
+    def sample(layers: slice) -> Tensor:
+        some = points[layers]
+        flat = some.flatten(0, 1)
+        if read is None:
+            values = _sample_shared(masks, flat)
+        else:
+            values = between_pixels(read[:, layers].flatten(1), *fractions(flat, *size))
+        return values.view(len(masks), *some.shape[:2]).transpose(0, 1)
+
+    return sample
+
+
+class PairTargets:
+    """Samples masks at the points of pairs and keeps the values, in half a byte each where the CPU's kernels serve.
+
+    Args:
+        masks: Of each image (G, H, W), all of one size.
+        shape: Number of pairs M and of points P.
+        num_layers: Number of layers: how often each mask will be sampled, at most.
+        dtype: Of the values.
+        device: Of the values.
+
+    Attributes:
+        kept: What ``target_again`` makes the values of, a row for each pair.
+        size: Height and width of the masks if half a byte each was kept, else None.
+    """
+
+    def __init__(
+        self, masks: Sequence[Tensor], shape: tuple[int, int], num_layers: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        used = [one for one in masks if len(one)]
+        packed = bool(used) and all(PackedMasks.serves(one, shape[1] * num_layers) for one in used)
+        self.size = used[0].shape[1:] if packed else None
+        half = (shape[0], (shape[1] + 1) // 2)
+        self.kept = empty_buffer(half, torch.uint8, device) if packed else empty_buffer(shape, dtype, device)
+        self._masks = masks
+        self._packed: tuple[int, PackedMasks] | None = None  # of the last image
+
+    def sample(self, image: int, points: Tensor, index: Tensor, places: slice | Tensor) -> Tensor:
+        """Samples masks of an image and keeps the values; rows of one mask are best sampled one after the other.
+
+        Args:
+            image: Index of the image.
+            points: x,y in 0 to 1, (m, P, 2).
+            index: Mask of each row, int64 (m,).
+            places: Which of the M pairs these are.
+
+        Returns:
+            Values, (m, P).
+        """
+        if self.size is None:
+            self.kept[places] = values = _sample_rows(self._masks[image], points, index)
+            return values
+        if self._packed is None or self._packed[0] != image:
+            self._packed = None  # before the next takes memory
+            self._packed = image, PackedMasks(self._masks[image])
+        values, read = self._packed[1].sample_rows(points, index)
+        half = self.kept.shape[1]
+        low, high = read[:, :half], read[:, half:]  # four bits each
+        low[:, : high.shape[1]] |= high << 4
+        self.kept[places] = low
+        return values
+
+
+def target_again(kept: Tensor, points: Tensor, size: Sequence[int] | None) -> Tensor:
+    """Returns the values of masks, (m, P), from what ``PairTargets`` kept.
+
+    Args:
+        kept: Some rows of it.
+        points: The points of these rows, (m, P, 2).
+        size: Its ``size``.
+    """
+    if size is None:
+        return kept
+    read = torch.cat((kept & 15, kept >> 4), 1)[:, : points.shape[1]]
+    return between_pixels(read.flatten(), *fractions(points.flatten(0, 1), *size)).view(read.shape)
 
 
 def _check_mask_call(masks: Tensor, points: Tensor, index: Tensor | None) -> None:

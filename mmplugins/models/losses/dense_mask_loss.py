@@ -5,7 +5,7 @@ Papers: DETR (ECCV 2020), MaskFormer (NeurIPS 2021); released code: detr's segme
 once; pixels can be ignored, which the released code cannot do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from mmplugins.functional.masks.inputs import MaskInputs
 from mmplugins.functional.sets.pairs import MatchedPairs
 from mmplugins.registry import MODELS
 
-from .mask_loss import BaseMaskLoss, Losses, mean_over
+from .mask_loss import BaseMaskLoss, Compared, Losses, MatchInputs, mean_over
 from .toolbox import call_dice, call_elements
 
 
@@ -96,8 +96,7 @@ class DenseMaskLoss(BaseMaskLoss):
         """
         return self.single_layer(mask_logits, masks, avg_factor, None, valid)
 
-    @torch.no_grad()
-    def match_inputs(self, inputs: MaskInputs, match_coords: Tensor | None = None) -> list[dict[str, Tensor | None]]:
+    def match_inputs(self, inputs: MaskInputs, match_coords: Tensor | None = None) -> MatchInputs:
         """Returns what the mask costs compare: the logits, and the masks' pixels next to them.
 
         As in MaskFormer's released code and in mmdet, masks are brought to the size of the logits by taking the
@@ -111,16 +110,22 @@ class DenseMaskLoss(BaseMaskLoss):
             For each image ``pred`` (L, Q, h * w) logits, ``gt`` (L, G, h * w) and ``valid`` bool (L, h * w), or None.
         """
         _refuse_points('match_coords', match_coords)
-        found = []
-        for image, (masks, ignored) in enumerate(zip(inputs.masks, inputs.ignored, strict=True)):
-            pred = inputs.of_image(image).to(inputs.dtype).flatten(2)
-            gt, valid = nearest(masks, inputs.size).to(inputs.dtype).flatten(1), None
-            if ignored is not None:
-                valid = ~nearest(ignored.pixels[None], inputs.size).flatten()
-                pred = pred.masked_fill(~valid, 0)  # not even a NaN there may matter
-                valid = valid.expand(len(pred), -1)
-            found.append({'pred': pred, 'gt': gt.expand(len(pred), -1, -1), 'valid': valid})
-        return found
+
+        def open_image(image: int) -> Callable[[slice], Compared]:
+            ignored = inputs.ignored[image]
+            gt = nearest(inputs.masks[image], inputs.size).to(inputs.dtype).flatten(1)
+            pixels = None if ignored is None else ~nearest(ignored.pixels[None], inputs.size).flatten()
+
+            def compared(layers: slice) -> Compared:
+                pred, valid = inputs.of_image(image, layers).to(inputs.dtype).flatten(2), None
+                if pixels is not None:
+                    pred = pred.masked_fill(~pixels, 0)  # not even a NaN there may matter
+                    valid = pixels.expand(len(pred), -1)
+                return {'pred': pred, 'gt': gt.expand(len(pred), -1, -1), 'valid': valid}
+
+            return compared
+
+        return MatchInputs(len(inputs.masks), open_image)
 
     def pair_losses(
         self,

@@ -1,7 +1,7 @@
 """What the losses on masks share: the call, the layers of a set criterion, and losses given as configs."""
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,36 @@ from .deferred_checks import DeferredChecks
 from .toolbox import equal_weight
 
 Losses = tuple[Tensor, Tensor]
+Compared = Mapping[str, Tensor | None]  # ``pred`` (l, Q, P) logits, ``gt`` (l, G, P), ``valid`` bool (l, P) or None
+
+
+class MatchInputs(Sequence):
+    """What the mask costs compare, for each image; made when it is asked for, some layers at a time, and not kept.
+
+    Args:
+        images: Number of images.
+        open_image: Takes the index of an image and returns a function that makes what is compared in some layers, a
+            slice. It is called again when another image has been asked for.
+    """
+
+    def __init__(self, images: int, open_image: Callable[[int], Callable[[slice], Compared]]) -> None:
+        self._images = images
+        self._open = open_image
+        self._last: tuple[int, Callable[[slice], Compared]] | None = None
+
+    def __len__(self) -> int:
+        return self._images
+
+    def __getitem__(self, image: int) -> Compared:
+        return self.part(range(len(self))[image], slice(None))
+
+    @torch.no_grad()
+    def part(self, image: int, layers: slice) -> Compared:
+        """Returns what is compared in an image in some layers."""
+        if self._last is None or self._last[0] != image:
+            self._last = None  # before the next is made
+            self._last = image, self._open(image)
+        return self._last[1](layers)
 
 
 class BaseMaskLoss(DeferredChecks, nn.Module, metaclass=ABCMeta):
@@ -88,7 +118,7 @@ class BaseMaskLoss(DeferredChecks, nn.Module, metaclass=ABCMeta):
         return {name: value[0] for name, value in losses.items()}
 
     @abstractmethod
-    def match_inputs(self, inputs: MaskInputs, match_coords: Tensor | None = None) -> list[dict[str, Tensor | None]]:
+    def match_inputs(self, inputs: MaskInputs, match_coords: Tensor | None = None) -> MatchInputs:
         """Returns what the mask costs compare.
 
         Args:

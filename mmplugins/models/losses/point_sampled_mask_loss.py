@@ -5,8 +5,9 @@ and matcher.py. Deliberate differences: masks are never copied as floats; all la
 pixels can be ignored, which the released code cannot do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +15,7 @@ from mmplugins.functional.device import at_once, empty_buffer
 from mmplugins.functional.masks.cpu import sort_points
 from mmplugins.functional.masks.formulas import bce_dice
 from mmplugins.functional.masks.inputs import MaskInputs
+from mmplugins.functional.masks.point_losses import PointSamples, tie_losses
 from mmplugins.functional.masks.sampled_logits import (
     check_sampling,
     draw_points,
@@ -22,11 +24,11 @@ from mmplugins.functional.masks.sampled_logits import (
     sample_logits,
     uncertain_points,
 )
-from mmplugins.functional.masks.sampled_masks import mask_sampler, sample_masks
-from mmplugins.functional.sets.pairs import MatchedPairs
+from mmplugins.functional.masks.sampled_masks import PairTargets, layer_sampler
+from mmplugins.functional.sets.pairs import MatchedPairs, PairBlock
 from mmplugins.registry import MODELS
 
-from .mask_loss import BaseMaskLoss, Losses, mean_over
+from .mask_loss import BaseMaskLoss, Compared, Losses, MatchInputs, mean_over
 from .toolbox import call_dice, call_elements
 
 _CPU_POINTS, _POINTS = 1 << 17, 1 << 25  # drawn at once, on the CPU, where they stay in its cache, and elsewhere
@@ -113,10 +115,9 @@ class PointSampledMaskLoss(BaseMaskLoss):
         """
         return self.single_layer(mask_logits, masks, avg_factor, point_coords, valid, generator=generator)
 
-    @torch.no_grad()
     def match_inputs(
         self, inputs: MaskInputs, match_coords: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> list[dict[str, Tensor | None]]:
+    ) -> MatchInputs:
         """Samples what the mask costs compare: points that all predictions and masks of an image and layer share.
 
         Args:
@@ -126,7 +127,8 @@ class PointSampledMaskLoss(BaseMaskLoss):
 
         Returns:
             For each image ``pred`` (L, Q, P) logits, ``gt`` (L, G, P) and ``valid`` bool (L, P), or None if all points
-            are valid; a single point in an image without masks.
+            are valid; a single point in an image without masks. Points are drawn at once, the rest is sampled when it
+            is asked for.
         """
         layers, images = inputs.layers, len(inputs.masks)
         if match_coords is None:
@@ -137,17 +139,24 @@ class PointSampledMaskLoss(BaseMaskLoss):
                 f'expected match_coords ({len(layers)}, {images}, P, 2), a set of points for each layer and image, got '
                 f'{tuple(match_coords.shape)}'
             )
-        found = []
-        for image, (masks, ignored) in enumerate(zip(inputs.masks, inputs.ignored, strict=True)):
+
+        def open_image(image: int) -> Callable[[slice], Compared]:
+            masks, ignored = inputs.masks[image], inputs.ignored[image]
             points = match_coords[:, image].to(inputs.dtype)  # (L, P, 2)
             points = points if len(masks) else points[:, :1]  # there is nothing to compare with
-            gt = sample_masks(masks, points.flatten(0, 1)).view(len(masks), *points.shape[:2])
-            pred = empty_buffer((len(layers), layers[0].shape[1], points.shape[1]), inputs.dtype, inputs.device)
-            for values, layer, place in zip(pred, layers, points, strict=True):
-                sample_into(values, layer[image] if ignored is None else ignored.clear(layer[image].clone()), place)
-            valid = None if ignored is None else ignored.valid_points(points)
-            found.append({'pred': pred, 'gt': gt.transpose(0, 1), 'valid': valid})
-        return found
+            sample = layer_sampler(masks, points)
+
+            def compared(part: slice) -> Compared:
+                maps, places = layers[part], points[part]
+                pred = empty_buffer((len(maps), maps[0].shape[1], places.shape[1]), inputs.dtype, inputs.device)
+                for values, layer, place in zip(pred, maps, places, strict=True):
+                    sample_into(values, layer[image] if ignored is None else ignored.clear(layer[image].clone()), place)
+                valid = None if ignored is None else ignored.valid_points(places)
+                return {'pred': pred, 'gt': sample(part), 'valid': valid}
+
+            return compared
+
+        return MatchInputs(images, open_image)
 
     def pair_losses(
         self,
@@ -158,20 +167,35 @@ class PointSampledMaskLoss(BaseMaskLoss):
         generator: torch.Generator | None = None,
     ) -> Losses:
         """Computes both losses of every layer, (L,) each; see ``layer_losses``."""
-        points, logits, target, valid = self.sample_pairs(inputs, pairs, point_coords, generator)  # steps 1 and 2
-        sizes = pairs.per_layer
+        samples = self.sample_pairs(inputs, pairs, point_coords, generator)  # steps 1 and 2, and 3 if it is built in
+        ends = np.cumsum(pairs.per_layer).tolist()
+        parts = [slice(end - size, end) for end, size in zip(ends, pairs.per_layer, strict=True)]
+        ours = self.mask_weight is not None and self.dice_weight is not None
         if isinstance(inputs.logits, Tensor):
-            logits = sample_logits(inputs.logits, points, (pairs.layer, pairs.image, pairs.query), logits)
-            layers = logits.split(sizes)
+            tied = self._tie(inputs.logits, samples, (pairs.layer, pairs.image, pairs.query), ours)
+            layers = [[value[part] for value in tied] for part in parts]
         else:
-            rows = [part.split(sizes) for part in (points, pairs.image, pairs.query, logits)]
             layers = [
-                sample_logits(maps, point, (image, query), values)
-                for maps, point, image, query, values in zip(inputs.logits, *rows, strict=True)
+                self._tie(maps, samples.rows(part), (pairs.image[part], pairs.query[part]), ours)
+                for maps, part in zip(inputs.logits, parts, strict=True)
             ]
-        valids = [None] * len(layers) if valid is None else valid.split(sizes)
-        losses = [self.compare(*layer, avg_factor) for layer in zip(layers, target.split(sizes), valids, strict=True)]
+        if ours:  # step 4
+            weights = (self.mask_weight, self.dice_weight)
+            return tuple(
+                weight * torch.stack([mean_over(value, avg_factor) for value in values])
+                for weight, values in zip(weights, zip(*layers, strict=True), strict=True)
+            )
+        losses = [
+            self.compare(*logits, some.target, some.weight, avg_factor)
+            for logits, some in zip(layers, map(samples.rows, parts), strict=True)
+        ]
         return tuple(torch.stack(values) for values in zip(*losses, strict=True))
+
+    def _tie(self, logits: Tensor, samples: PointSamples, rows: Sequence[Tensor], losses: bool) -> tuple[Tensor, ...]:
+        """Gives the losses of pairs, or else their sampled logits, a gradient to the logits."""
+        if losses:
+            return tie_losses(logits, samples, rows)
+        return (sample_logits(logits, samples.points, rows, samples.logits),)
 
     @torch.no_grad()
     def sample_pairs(
@@ -180,34 +204,59 @@ class PointSampledMaskLoss(BaseMaskLoss):
         pairs: MatchedPairs,
         point_coords: Sequence[Tensor] | None,
         generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Chooses points for every pair and samples there; steps 1 and 2.
-
-        Returns:
-            Points (M, P, 2), logits (M, P), targets (M, P), and 1 for valid points, (M, P), or None if all are.
-        """
+    ) -> PointSamples:
+        """Chooses points for every pair and samples there; steps 1 and 2. Where both losses are built in, step 3."""
         given = None if point_coords is None else _given_points(point_coords, pairs)
-        num_points = self.num_points if given is None else given.shape[1]
-        found = empty_buffer((4, len(pairs.layer), num_points), inputs.dtype, inputs.device)
-        points, (logits, target) = found[:2].permute(1, 2, 0), found[2:]  # x and y apart in memory
-        valid = None if all(one is None for one in inputs.ignored) else torch.ones_like(logits)
-        samplers = [mask_sampler(masks, num_points * len(pairs.counts)) for masks in inputs.masks]
-        drawn = max(1, int(num_points * self.oversample_ratio))  # of a pair
-        settings = (self.num_points, self.oversample_ratio, self.importance_sample_ratio, generator)
+        shape = (len(pairs.layer), self.num_points if given is None else given.shape[1])
+        targets = PairTargets(inputs.masks, shape, len(pairs.counts), inputs.dtype, inputs.device)
+        found = empty_buffer((3, *shape), inputs.dtype, inputs.device)
+        ignores = any(one is not None for one in inputs.ignored)
+        samples = PointSamples(
+            points=found[:2].permute(1, 2, 0),  # x and y apart in memory
+            logits=found[2],
+            kept=targets.kept,
+            losses=found.new_empty(shape[0], 5),
+            valid=torch.ones(shape, dtype=torch.bool, device=inputs.device) if ignores else None,
+            size=targets.size,
+        )
+        drawn = max(1, int(shape[1] * self.oversample_ratio))  # of a pair
         for block in pairs.blocks(at_once(inputs.device, _CPU_POINTS // drawn, _POINTS // drawn)):
-            ignored, places = inputs.ignored[block.image], block.places
-            maps = inputs.pair_maps(block, pairs.query)
-            if given is None:
-                valid_points = None if ignored is None else ignored.valid_points
-                chosen, values = uncertain_points(maps, *settings, valid_points=valid_points)
-            else:
-                chosen = given[places].to(maps)
-                values = grid_values(maps, chosen)
-            points[places], logits[places] = chosen, values
-            target[places] = samplers[block.image](chosen, pairs.object[places])
-            if ignored is not None:
-                valid[places] = ignored.valid_points(chosen).to(inputs.dtype)
-        return points, logits, target, valid
+            self._sample_block(inputs, pairs, block, given, generator, samples, targets)
+        return samples
+
+    def _sample_block(
+        self,
+        inputs: MaskInputs,
+        pairs: MatchedPairs,
+        block: PairBlock,
+        given: Tensor | None,
+        generator: torch.Generator | None,
+        samples: PointSamples,
+        targets: PairTargets,
+    ) -> None:
+        """Does for some pairs of an image what ``sample_pairs`` does."""
+        ignored, places = inputs.ignored[block.image], block.places
+        if given is None:
+            chosen, values = uncertain_points(
+                inputs.pair_maps(block, pairs.query),  # without a name here, so that they are gone when they can be
+                self.num_points,
+                self.oversample_ratio,
+                self.importance_sample_ratio,
+                generator,
+                valid_points=None if ignored is None else ignored.valid_points,
+            )
+        else:
+            chosen = given[places].to(inputs.dtype)
+            values = grid_values(inputs.pair_maps(block, pairs.query), chosen)
+        samples.points[places] = chosen
+        target, weight = targets.sample(block.image, chosen, pairs.object[places], places), None
+        if ignored is not None:
+            samples.valid[places] = valid = ignored.valid_points(chosen)
+            weight = valid.to(values.dtype)
+        if self.mask_weight is None or self.dice_weight is None:
+            samples.logits[places] = values
+        else:
+            samples.keep_losses(values, target, weight, places)
 
     def compare(self, logits: Tensor, target: Tensor, valid: Tensor | None, avg_factor: Tensor | float) -> Losses:
         """Computes both losses of a layer's pairs at their points; steps 3 and 4.

@@ -4,6 +4,7 @@ Shapes: L decoder layers, B images, Q queries, C classes, G objects of an image,
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from mmengine.structures import BaseDataElement, InstanceData
 from torch import Tensor
@@ -12,6 +13,8 @@ from mmplugins.functional.checks.sets import Objects
 from mmplugins.functional.masks.ignored import IGNORED_LOGIT
 from mmplugins.functional.sets.boxes import cxcywh_to_xyxy
 from mmplugins.functional.sets.pairs import IndexPairs
+
+from .mask_loss import Compared, MatchInputs
 
 STACKED = ('masks', 'valid')  # what has an axis of layers beside the predictions
 
@@ -23,20 +26,21 @@ def match_all(
     objects: Objects,
     img_metas: Sequence[Mapping],
     box_units: Sequence[Tensor] | Tensor | None = None,
-    masks: Sequence[Mapping[str, Tensor | None]] | None = None,
+    masks: MatchInputs | None = None,
 ) -> IndexPairs:
     """Pairs queries and objects of every layer and image.
 
     Args:
-        assigner: A ``BatchHungarianAssigner``, or one that has mmdet's ``assign`` only.
+        assigner: A ``BatchHungarianAssigner``, or one that has mmdet's ``assign`` only. With a true attribute
+            ``samples_masks`` its ``assign_batch`` takes ``sample_masks``, and no mask is sampled before it is needed.
         logits: (L, B, Q, C+1).
         boxes: (L, B, Q, 4), cx,cy,w,h in units of the image; used if the objects have boxes.
         objects: Objects of all images.
         img_metas: A dict for each image.
         box_units: For each image (4,), width, height, width, height in the unit in which the costs see boxes; None: an
             image is 1 wide and high, and so is the ``img_shape`` that the costs see.
-        masks: For each image what a mask loss's ``match_inputs`` returned; None: no cost compares masks. Costs that
-            know nothing of ``valid`` see certain background at ignored points.
+        masks: What a mask loss's ``match_inputs`` returned; None: no cost compares masks. Costs that know nothing of
+            ``valid`` see certain background at ignored points.
 
     Returns:
         [layer][image] -> (query, object), int64 on the CPU, ascending in the query.
@@ -55,14 +59,15 @@ def match_all(
     if masks is not None:
         costs = getattr(assigner, 'match_costs', ()) if at_once else ()
         know_valid = bool(costs) and all(getattr(cost, 'stacks_layers', False) for cost in costs)
-        for image, compared in enumerate(masks):
-            pred, gt, valid = compared['pred'], compared['gt'], compared['valid']
-            if valid is not None and not know_valid:
-                ignored = ~valid.unsqueeze(1)  # (L, 1, P)
-                pred, gt = pred.masked_fill(ignored, IGNORED_LOGIT), gt.masked_fill(ignored, 0)
-            predictions[image]['masks'], found[image]['masks'] = pred, gt
-        if any(compared['valid'] is not None for compared in masks):
-            options['valid'] = [compared['valid'] for compared in masks]
+        compare = partial(_compare, masks, know_valid)
+        if getattr(assigner, 'samples_masks', False):
+            options['sample_masks'] = compare
+        else:
+            everything = [compare(image, slice(None)) for image in range(len(img_metas))]
+            for prediction, one, compared in zip(predictions, found, everything, strict=True):
+                prediction['masks'], one['masks'] = compared['pred'], compared['gt']
+            if any(compared['valid'] is not None for compared in everything):
+                options['valid'] = [compared['valid'] for compared in everything]
     if at_once:
         predictions = [InstanceData(**fields) for fields in predictions]
         found = [BaseDataElement(**fields) for fields in found]  # masks have L entries, labels G
@@ -71,6 +76,19 @@ def match_all(
         [_assign(assigner, *image, layer) for image in zip(predictions, found, img_metas, strict=True)]
         for layer in range(len(logits))
     ]
+
+
+def _compare(masks: MatchInputs, know_valid: bool, image: int, layers: slice) -> Compared:
+    """Returns what costs compare in some layers of an image; for costs that know nothing of ``valid`` it is filled."""
+    compared = masks.part(image, layers)
+    if compared['valid'] is None or know_valid:
+        return compared
+    ignored = ~compared['valid'].unsqueeze(1)  # (l, 1, P)
+    return {
+        'pred': compared['pred'].masked_fill(ignored, IGNORED_LOGIT),
+        'gt': compared['gt'].masked_fill(ignored, 0),
+        'valid': compared['valid'],
+    }
 
 
 def _assign(

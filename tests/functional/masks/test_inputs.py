@@ -38,7 +38,7 @@ def test_ignored_logits_are_zero_in_a_copy():
 def test_an_image_is_a_view_of_one_tensor():
     logits = torch.randn(2, 3, 5, 4, 4, requires_grad=True)
     for kind in (logits, list(logits.unbind())):
-        one = inputs(kind).of_image(1)
+        one = inputs(kind).of_image(1, slice(None))
         assert torch.equal(one, logits[:, 1].detach())
         assert not one.requires_grad
         assert (one.data_ptr() == logits[:, 1].data_ptr()) == (kind is logits)

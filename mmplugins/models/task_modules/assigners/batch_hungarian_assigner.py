@@ -5,15 +5,16 @@ Deliberate differences from mmdet's ``HungarianAssigner``, whose calls this take
 gradients; a non-finite cost, also +inf, raises an error that says where it is, or is replaced.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from mmengine.logging import MessageHub
-from mmengine.structures import InstanceData
+from mmengine.structures import BaseDataElement, InstanceData
 from torch import Tensor
 
-from mmplugins.functional.device import full_precision
+from mmplugins.functional.device import at_once, full_precision
 from mmplugins.functional.sets.matching import (
     InvalidBlock,
     find_invalid,
@@ -42,13 +43,26 @@ class _Image(NamedTuple):
     objects: Any
     meta: dict | None
     given: dict
+    sample: Callable[[slice], Mapping] | None = None
+
+    def layers(self, part: slice, stacked: Sequence[str]) -> '_Image':
+        """Returns the same of some layers, with their masks."""
+        masks = self.sample(part)
+        pred = {name: value[part] for name, value in _fields(self.pred).items()}
+        objects = {name: value[part] if name in stacked else value for name, value in _fields(self.objects).items()}
+        given = {name: value[part] if name in stacked else value for name, value in self.given.items()}
+        if masks['valid'] is not None:
+            given['valid'] = masks['valid']
+        pred, objects = InstanceData(**pred, masks=masks['pred']), BaseDataElement(**objects, masks=masks['gt'])
+        return _Image(pred, objects, self.meta, given)
 
 
 @TASK_UTILS.register_module()
 class BatchHungarianAssigner(BaseAssigner):
     """Matches queries and objects one to one so that the summed cost is least.
 
-    1. Each image has one block of costs for all layers, (L, Q, G), the sum of ``match_costs``.
+    1. Each image has one block of costs for all layers, (L, Q, G), the sum of ``match_costs``. Images, and on the CPU
+       layers, are worked on one after the other.
     2. All blocks come to the host in one copy; no other step waits for the device.
     3. SciPy solves each layer of each image.
 
@@ -76,6 +90,8 @@ class BatchHungarianAssigner(BaseAssigner):
         >>> [pairs[0] for pairs in assigner.assign_batch([image[0]], [image[1]])]
         [(tensor([1]), tensor([0])), (tensor([0]), tensor([0]))]
     """
+
+    samples_masks = True  # tells SetCriterion that assign_batch takes sample_masks
 
     def __init__(self, match_costs: dict | Sequence[dict], on_invalid: str = 'raise') -> None:
         if isinstance(match_costs, dict) or callable(match_costs):
@@ -131,6 +147,7 @@ class BatchHungarianAssigner(BaseAssigner):
         gt_instances: Sequence[InstanceData],
         img_metas: Sequence[dict] | None = None,
         stacked: Sequence[str] = (),
+        sample_masks: Callable[[int, slice], Mapping[str, Tensor | None]] | None = None,
         **kwargs: Sequence | None,
     ) -> IndexPairs:
         """Assigns the predictions of all decoder layers of all images.
@@ -142,6 +159,9 @@ class BatchHungarianAssigner(BaseAssigner):
             img_metas: Meta information of each image.
             stacked: Which fields of ``gt_instances`` and which further arguments have an axis of layers too, such as
                 'masks' (L, G, P).
+            sample_masks: Makes the masks that the costs compare when they are needed, so that those of all images and
+                layers are never there together: takes an image's index and a slice of layers, and returns ``pred``
+                (l, Q, P), ``gt`` (l, G, P) and ``valid`` (l, P) or None. None: they are in the instances, if at all.
             **kwargs: For each image a value that is handed to the costs, unless None.
 
         Returns:
@@ -160,7 +180,8 @@ class BatchHungarianAssigner(BaseAssigner):
         for index, (pred, objects, meta) in enumerate(zip(pred_instances, gt_instances, metas, strict=True)):
             given = {name: values[index] for name, values in kwargs.items() if values is not None}
             given = {name: value for name, value in given.items() if value is not None}
-            images.append(_Image(pred, objects, meta, given))
+            sample = None if sample_masks is None else partial(sample_masks, index)
+            images.append(_Image(pred, objects, meta, given, sample))
         return self._match(images, stacked)
 
     @torch.no_grad()
@@ -210,6 +231,12 @@ class BatchHungarianAssigner(BaseAssigner):
 
     def _terms(self, image: _Image, stacked: Sequence[str] | None) -> list[Tensor]:
         """Computes each cost of one image, (L, Q, G)."""
+        if image.sample is not None:
+            layers = _stack_shape(image.pred)[0]
+            step = at_once(image.objects.labels.device, 1, layers)
+            parts = [slice(start, start + step) for start in range(0, layers, step)]
+            terms = [self._terms(image.layers(part, stacked), stacked) for part in parts]
+            return [torch.cat(term) for term in zip(*terms, strict=True)]
         call = {'pred_instances': image.pred, 'gt_instances': image.objects, 'img_meta': image.meta, **image.given}
         terms = []
         for cost in self.match_costs:
