@@ -19,6 +19,7 @@ from mmplugins.functional.device import cpu_kernels, empty_buffer
 _EXACT = 1 << 24  # integers below it are exact in float32
 _WORTH_PACKING = 128  # pixels that are packed in the time that it saves on one point
 _POINTS = 1 << 16  # points worked on at once, so that the dozen arrays of them stay in the cache
+ALL = 15  # the byte of four pixels of the foreground
 _SMALL = 1 << 18  # pixels of all masks of an image up to which they are worked on together
 _MINUS_ONE, _MINUS_HALF = (torch.tensor(value, device='cpu') for value in (-1.0, -0.5))  # a scalar costs as a sum does
 

@@ -23,12 +23,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from mmplugins.functional.device import at_once, full_dtype, full_precision, zeros_buffer
+from mmplugins.functional.device import at_once, cpu_kernels, full_dtype, full_precision, zeros_buffer
 from mmplugins.functional.gradients import first_order
 from mmplugins.functional.masks.cpu import smallest, to_grid
 from mmplugins.functional.masks.product import product_of, tell_rows
 
-_CPU_MAPS = 16  # maps sampled together at shared points
+_CPU_MAPS = 8  # maps sampled together at shared points
 _CPU_ROWS = 4  # rows of points whose gradient is scattered together
 
 
@@ -72,9 +72,14 @@ def grid_values(maps: Tensor, points: Tensor) -> Tensor:
 
 def sample_into(values: Tensor, maps: Tensor, points: Tensor) -> None:
     """Samples maps of any floating dtype, (N, h, w), at the same points, (P, 2), into ``values`` (N, P)."""
-    step = at_once(maps, _CPU_MAPS, len(maps))
-    for part, some in zip(values.split(step), maps.split(step), strict=True):
-        part.copy_(grid_values(some.to(values.dtype), points))
+    if not cpu_kernels(maps):
+        values.copy_(grid_values(maps.to(values.dtype), points))
+        return
+    grid = to_grid(points)[None, None]
+    for part, some in zip(values.split(_CPU_MAPS), maps.split(_CPU_MAPS), strict=True):
+        # as channels of one map: what the points have in common is computed once
+        sampled = F.grid_sample(some.to(values.dtype)[None], grid, mode='bilinear', align_corners=False)
+        part.copy_(sampled[0, :, 0])
 
 
 class _SampledLogits(torch.autograd.Function):

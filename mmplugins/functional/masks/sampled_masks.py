@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mmplugins.functional.device import empty_buffer
-from mmplugins.functional.masks.cpu import PackedMasks, between_pixels, fractions, pixel_position
+from mmplugins.functional.masks.cpu import ALL, PackedMasks, between_pixels, fractions, pixel_position
 
 
 def sample_masks(masks: Tensor, points: Tensor, index: Tensor | None = None) -> Tensor:
@@ -130,8 +130,12 @@ def target_again(kept: Tensor, points: Tensor, size: Sequence[int] | None) -> Te
     """
     if size is None:
         return kept
-    read = torch.cat((kept & 15, kept >> 4), 1)[:, : points.shape[1]]
-    return between_pixels(read.flatten(), *fractions(points.flatten(0, 1), *size)).view(read.shape)
+    read = torch.cat((kept & 15, kept >> 4), 1)[:, : points.shape[1]].flatten()
+    values = (read == ALL).to(points.dtype)
+    mixed = ((read > 0) & (read < ALL)).nonzero().squeeze(1)  # few points lie between foreground and background
+    some = torch.stack([coordinate.flatten()[mixed] for coordinate in points.unbind(-1)]).T
+    values[mixed] = between_pixels(read[mixed], *fractions(some, *size))
+    return values.view(points.shape[:2])
 
 
 def _check_mask_call(masks: Tensor, points: Tensor, index: Tensor | None) -> None:
