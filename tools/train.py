@@ -2,7 +2,7 @@
 
 import os
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from pathlib import Path
 # and a small training beside it takes many times as long. What the environment says comes first.
 os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
 
+import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
@@ -40,7 +41,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar='CHECKPOINT',
         help='go on from a checkpoint; without a value (or with auto) from the latest in the work dir, if there is one',
     )
-    parser.add_argument('--amp', action='store_true', help='train in mixed precision (not on the CPU)')
+    parser.add_argument(
+        '--amp',
+        nargs='?',
+        const='default',
+        type=precision,
+        metavar='float16|bfloat16',
+        help="train in mixed precision; without a value in the config's, else in float16, on the CPU in bfloat16",
+    )
+    parser.add_argument(
+        '--channels-last', action='store_true', help='lay the weights out channels last, which convolutions prefer'
+    )
     add_arguments(parser)
     args = parser.parse_args(argv)
     try:
@@ -49,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         set_precision(cfg, args.amp)
         check_data(cfg, 'train_dataloader', 'val_dataloader')
         runner = build_runner(cfg)
+        if args.channels_last:
+            runner.model.to(memory_format=torch.channels_last)
         runner.register_hook(SafeCheckpointHook())
         runner.register_hook(CheckpointFitHook('--resume' if cfg.get('resume') else 'load_from'))
         runner.train()
@@ -83,32 +96,37 @@ def set_resume(cfg: Config, resume: str | None) -> None:
         check_checkpoint(cfg.load_from, '--resume' if resume and cfg.resume else 'load_from')
 
 
-def set_precision(cfg: Config, amp: bool) -> None:
-    """Turns mixed precision on if asked for, and refuses it on the CPU.
+def precision(text: str) -> str:
+    """Checks the value of ``--amp``."""
+    if text not in ('float16', 'bfloat16', 'default'):
+        raise ArgumentTypeError(f"takes float16, bfloat16 or nothing, got '{text}'; the config comes before --amp")
+    return text
+
+
+def set_precision(cfg: Config, amp: str | None) -> None:
+    """Turns mixed precision on if asked for; on the CPU by our wrapper, because mmengine's refuses it.
 
     Args:
         cfg: The config; ``optim_wrapper`` is changed in place.
-        amp: Whether ``--amp`` was given.
+        amp: 'float16' or 'bfloat16'; 'default' for the config's, else the device's; None to keep what the config says.
 
     Raises:
-        UsageError: The device or the optimizer wrapper does not do mixed precision.
+        UsageError: The optimizer wrapper does not do mixed precision.
     """
     wrapper = cfg.get('optim_wrapper') or {}
     kind = type_name(wrapper) or 'OptimWrapper'
-    if (amp or kind == 'AmpOptimWrapper') and get_device() == 'cpu':
-        mend = (
-            'leave it out' if amp else "make optim_wrapper a dict(type='OptimWrapper', ...) without loss_scale, dtype"
-        )
-        raise UsageError(
-            f'{"--amp" if amp else "optim_wrapper.type=AmpOptimWrapper"} needs CUDA (or an NPU, MLU, MUSA device), '
-            f'and torch sees none (driver? CUDA_VISIBLE_DEVICES?); to train on the CPU, {mend}'
-        )
-    if not amp or kind == 'AmpOptimWrapper':
+    if amp and kind != 'AmpOptimWrapper':
+        if kind != 'OptimWrapper' or 'optimizer' not in wrapper:
+            raise UsageError(f'--amp works with optim_wrapper.type=OptimWrapper with one optimizer, got {wrapper!r}')
+        wrapper.type, wrapper.loss_scale = 'AmpOptimWrapper', 'dynamic'
+    elif kind != 'AmpOptimWrapper':
         return
-    if kind != 'OptimWrapper' or 'optimizer' not in wrapper:
-        raise UsageError(f'--amp works with optim_wrapper.type=OptimWrapper with one optimizer, got {wrapper!r}')
-    wrapper.type = 'AmpOptimWrapper'
-    wrapper.loss_scale = 'dynamic'
+    if amp not in (None, 'default'):
+        wrapper.dtype = amp
+    if get_device() == 'cpu':
+        wrapper.type = 'mmplugins.AmpOptimWrapper'
+        dtype = wrapper.get('dtype') or 'bfloat16'
+        print_log(f'Mixed precision on the CPU: {dtype}, by mmplugins.AmpOptimWrapper.', 'current')
 
 
 if __name__ == '__main__':

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 
 VERSION = tuple(int(part) for part in torch.__version__.split('.')[:2])  # (major, minor)
+FLOAT16_ON_CPU_SINCE = (2, 3)  # autocast in float16 on the CPU, and the scaler of losses that it needs
 COMPILES_SINCE = (2, 6)  # the oldest version on which compiled losses were compared with uncompiled ones
 
 Function = TypeVar('Function', bound=Callable)
