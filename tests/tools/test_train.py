@@ -379,7 +379,7 @@ class TestSetPrecision:
     @pytest.mark.parametrize('wrapper', [{}, dict(type='OptimWrapper'), dict(type='mmengine.OptimWrapper')])
     def test_amp(self, wrapper):
         cfg = self.cfg(**wrapper, clip_grad=dict(max_norm=1))
-        train.set_precision(cfg, True)
+        train.set_precision(cfg, 'default')
         assert cfg.optim_wrapper.to_dict() == dict(
             type='AmpOptimWrapper',
             loss_scale='dynamic',
@@ -389,22 +389,45 @@ class TestSetPrecision:
 
     @pytest.mark.usefixtures('_cuda')
     def test_a_config_with_amp_keeps_its_scale(self):
-        cfg = self.cfg(type='AmpOptimWrapper', loss_scale=512.0)
-        train.set_precision(cfg, True)
-        assert cfg.optim_wrapper.loss_scale == 512.0
+        cfg = self.cfg(type='AmpOptimWrapper', loss_scale=512.0, dtype='float16')
+        train.set_precision(cfg, 'default')
+        assert (cfg.optim_wrapper.loss_scale, cfg.optim_wrapper.dtype) == (512.0, 'float16')
+        train.set_precision(cfg, 'bfloat16')
+        assert (cfg.optim_wrapper.loss_scale, cfg.optim_wrapper.dtype) == (512.0, 'bfloat16')
+        assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
 
     @pytest.mark.usefixtures('_cuda')
     def test_other_wrappers(self):
         with pytest.raises(train.UsageError, match=r'--amp works with optim_wrapper\.type=OptimWrapper .*ApexOptim'):
-            train.set_precision(self.cfg(type='ApexOptimWrapper'), True)
+            train.set_precision(self.cfg(type='ApexOptimWrapper'), 'default')
 
     @pytest.mark.usefixtures('_cpu')
     def test_on_the_cpu(self):
-        with pytest.raises(train.UsageError, match=r'--amp needs CUDA .*to train on the CPU, leave it out'):
-            train.set_precision(self.cfg(), True)
-        with pytest.raises(train.UsageError, match=r'AmpOptimWrapper needs CUDA .*make optim_wrapper a dict'):
-            train.set_precision(self.cfg(type='AmpOptimWrapper'), False)
-        train.set_precision(self.cfg(), False)
+        for amp, kind in (('default', 'OptimWrapper'), ('bfloat16', 'OptimWrapper'), (None, 'AmpOptimWrapper')):
+            cfg = self.cfg(type=kind)
+            train.set_precision(cfg, amp)
+            assert cfg.optim_wrapper.type == 'mmplugins.AmpOptimWrapper'
+            assert cfg.optim_wrapper.get('dtype') == ('bfloat16' if amp == 'bfloat16' else None)
+        cfg = self.cfg()
+        train.set_precision(cfg, None)
+        assert 'type' not in cfg.optim_wrapper
+
+    def test_what_is_no_precision(self, capsys):
+        with pytest.raises(SystemExit):
+            train.main(['--amp', 'config.py'])
+        assert "takes float16, bfloat16 or nothing, got 'config.py'; the config comes before" in capsys.readouterr().err
+
+
+def test_mixed_precision_and_channels_last_on_the_cpu(tmp_path, data):
+    """Under autocast, with the gradients of a training in float32, up to bfloat16's rounding."""
+    losses = {}
+    for name, options in {'plain': [], 'mixed': ['--amp'], 'both': ['--amp', 'bfloat16', '--channels-last']}.items():
+        config = write_config(tmp_path / f'{name}.py', data, hooks=[dict(type='RecordHook')])
+        run_here(train.main, config, '--work-dir', tmp_path / name, *options)
+        losses[name] = [step['loss'] for step in json.loads((tmp_path / name / 'rank0.json').read_text())]
+    assert losses['mixed'] == pytest.approx(losses['plain'], rel=0.02)
+    assert losses['mixed'] != losses['plain']
+    assert losses['both'] == pytest.approx(losses['mixed'], rel=0.02)
 
 
 # errors
