@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mmplugins.functional.device import plain_path
 from mmplugins.functional.masks import cpu
 from mmplugins.functional.masks.cpu import PackedMasks, pack
-from mmplugins.functional.masks.sampled_masks import mask_sampler, sample_masks
+from mmplugins.functional.masks.sampled_masks import PairTargets, layer_sampler, sample_masks, target_again
 
 DTYPES = [torch.bool, torch.uint8, torch.int64, torch.float32, torch.float64]
 SIZE = st.integers(1, 70)
@@ -58,8 +58,37 @@ def test_equals_grid_sample(height, width, number, dtype, seed):
 def test_packed_masks_equal_grid_sample(size):
     masks, points = scene(1, 1, *size, 5000)
     packed = PackedMasks(masks)
-    torch.testing.assert_close(packed.sample_rows(points), reference(masks, points), rtol=0, atol=1e-6)
-    torch.testing.assert_close(packed.sample_shared(points[0]), reference(masks, points), rtol=0, atol=1e-6)
+    torch.testing.assert_close(packed.sample_rows(points)[0], reference(masks, points), rtol=0, atol=1e-6)
+
+
+@pytest.mark.usefixtures('each_path')
+@pytest.mark.parametrize('dtype', DTYPES)
+@pytest.mark.parametrize('size', [(1, 1), (300, 200), (37, 3)])
+def test_layers_are_sampled_when_they_are_asked_for(size, dtype):
+    masks, points = scene(1, 3, *size, 1000)  # points of three layers
+    sample = layer_sampler(masks.to(dtype), points)
+    expected = torch.stack([reference(masks, layer.expand(3, -1, -1)) for layer in points])  # (L, G, P)
+    for layers in (slice(None), slice(1, 2), slice(0, 2)):
+        torch.testing.assert_close(sample(layers), expected[layers], rtol=0, atol=1e-6)
+
+
+@pytest.mark.usefixtures('each_path')
+@pytest.mark.parametrize('dtype', DTYPES)
+@pytest.mark.parametrize('number', [500, 501])
+def test_targets_of_pairs_are_made_again(dtype, number):
+    """What is kept gives the values, of some rows too; half a byte each where masks are packed."""
+    masks, points = scene(8, 2, 30, 20, number)
+    masks, points = torch.cat((masks, torch.ones(1, 30, 20, dtype=torch.bool))), torch.cat((points, points))[:3]
+    index = torch.tensor([2, 0, 1])
+    given = [masks[:0].to(dtype), masks.to(dtype)]
+    targets = PairTargets(given, (4, points.shape[1]), 2, points.dtype, points.device)
+    values = targets.sample(1, points, index, torch.tensor([3, 0, 1]))
+    torch.testing.assert_close(values, reference(masks[index], points), rtol=0, atol=1e-6)
+    assert torch.equal(target_again(targets.kept[3:], points[:1], targets.size), values[:1])
+    assert torch.equal(target_again(targets.kept[:2], points[1:], targets.size), values[1:])
+    if targets.size is not None:
+        assert targets.kept.shape == (4, (points.shape[1] + 1) // 2)
+        assert targets.kept.dtype == torch.uint8
 
 
 def test_packing_is_worth_it_for_many_points():
@@ -98,8 +127,8 @@ def test_rows_may_share_and_skip_masks():
         torch.testing.assert_close(
             sample_masks(kind, points, index), reference(masks[index], points), rtol=0, atol=1e-6
         )
-    sampler = mask_sampler(masks, 10**6)
-    torch.testing.assert_close(sampler(points[:2], index[:2]), reference(masks[index[:2]], points[:2]))
+    values = PackedMasks(masks).sample_rows(points, index)[0]
+    torch.testing.assert_close(values, reference(masks[index], points), rtol=0, atol=1e-6)
 
 
 def test_small_masks_are_worked_on_together(monkeypatch):
@@ -109,13 +138,14 @@ def test_small_masks_are_worked_on_together(monkeypatch):
     points[:, :100] *= 0.01
     points[:, 100:200] = 1 - 0.01 * points[:, 100:200]
     index = torch.tensor([2, 0, 1])
-    together = mask_sampler(masks, 500)
+    together = PackedMasks(masks)
     monkeypatch.setattr(cpu, '_SMALL', 0)
-    alone = mask_sampler(masks, 500)
-    assert together.__self__._all is not None
-    assert alone.__self__._all is None
-    assert torch.equal(together(points, index), alone(points, index))
-    torch.testing.assert_close(together(points, index), reference(masks[index], points), rtol=0, atol=1e-6)
+    alone = PackedMasks(masks)
+    assert together._all is not None
+    assert alone._all is None
+    values = together.sample_rows(points, index)[0]
+    assert torch.equal(values, alone.sample_rows(points, index)[0])
+    torch.testing.assert_close(values, reference(masks[index], points), rtol=0, atol=1e-6)
 
 
 def test_many_points_are_worked_on_in_chunks(monkeypatch):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mmplugins.functional.device import plain_path
 from mmplugins.models.losses import SetCriterion
 from mmplugins.testing import assert_relative, load_golden
 from tests.locations import golden_files
@@ -266,6 +267,56 @@ def test_ignored_pixels_change_nothing(mask_loss):
         assert torch.count_nonzero(gradient[..., 10:]) == 0
         values.append(torch.stack(list(losses.values())).detach())
     torch.testing.assert_close(*values)
+
+
+# memory
+
+
+@pytest.mark.usefixtures('each_path')
+@pytest.mark.parametrize('mask_loss', [POINTS, dict(type='mmplugins.DenseMaskLoss')], ids=['points', 'dense'])
+@pytest.mark.parametrize('ignore', [False, True])
+def test_masks_made_block_by_block_are_matched_as_all_at_once(mask_loss, ignore, monkeypatch):
+    """An assigner that knows nothing of sample_masks gets all of them, with the same pairs."""
+    outputs, targets = masked_scene((3, 2))
+    if ignore:
+        targets[0]['valid'] = torch.rand(32, 40, generator=torch.Generator().manual_seed(3)) < 0.8
+    found = []
+    for blocks in (True, False):
+        criterion = build(mask_loss)
+        solve = criterion.assigner.assign_batch
+        monkeypatch.setattr(type(criterion.assigner), 'samples_masks', blocks)
+        calls = []
+        criterion.assigner.assign_batch = lambda *args, _calls=calls, _solve=solve, **kwargs: (
+            _calls.append(kwargs) or _solve(*args, **kwargs)
+        )
+        torch.manual_seed(0)
+        found.append(criterion(outputs, targets))
+        assert ('sample_masks' in calls[0]) == blocks
+        assert ('valid' in calls[0]) == (ignore and not blocks)
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name])
+
+
+def test_no_more_is_sampled_at_a_time_than_a_layer_of_an_image():
+    outputs, targets = masked_scene((3, 2))
+    criterion, parts = build(), []
+    solve = criterion.assigner.assign_batch
+
+    def assign_batch(*args, sample_masks, **kwargs):
+        def recorded(image: int, layers: slice):
+            compared = sample_masks(image, layers)
+            parts.append((image, compared['pred'].shape[0], compared['gt'].shape[:2]))
+            return compared
+
+        return solve(*args, sample_masks=recorded, **kwargs)
+
+    criterion.assigner.assign_batch = assign_batch
+    criterion(outputs, targets)
+    assert parts == [(0, 1, (1, 3))] * 2 + [(1, 1, (1, 2))] * 2
+    parts.clear()
+    with plain_path():
+        criterion(outputs, targets)
+    assert parts == [(0, 2, (2, 3)), (1, 2, (2, 2))]
 
 
 # gradcheck, dtype and autocast
