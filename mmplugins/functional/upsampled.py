@@ -13,7 +13,7 @@ place of blocks where Triton is there, see ``triton_kernels``.
 Letters: N images, C classes, h w size of the logits, H W of the labels, R rows of a block.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 
 import torch
@@ -71,6 +71,19 @@ class UpsampledLogits:
 
     def __len__(self) -> int:
         return len(self.logits)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Upsamples image by image: (C, H, W) or (H, W) each."""
+        return (self._like(self.logits[index : index + 1]).full()[0] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Upsamples one image: (C, H, W) or (H, W)."""
+        if not isinstance(index, int):
+            raise TypeError(
+                f'logits of low resolution are indexed by the number of an image, got {index!r}; full() upsamples all '
+                'of them to a tensor'
+            )
+        return self._like(self.logits[index][None]).full()[0]
 
     def dim(self) -> int:
         """Number of axes."""

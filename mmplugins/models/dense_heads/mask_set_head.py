@@ -12,6 +12,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
+from mmplugins.functional.upsampled import UpsampledLogits
 from mmplugins.models.losses.averages import MaskHeadAverages
 from mmplugins.models.losses.set_criterion import SetCriterion
 from mmplugins.models.losses.toolbox import BorrowedLoss, class_weights
@@ -166,6 +167,21 @@ class MaskSetHead(SetHead):
         logits = all_cls_scores if isinstance(all_cls_scores, Tensor) else torch.stack(all_cls_scores)
         outputs = {'logits': logits, 'masks': all_mask_preds}
         return self.criterion(outputs, targets, batch_img_metas, match_coords, loss_coords)
+
+    def predict(self, x: Sequence[Tensor], batch_data_samples: SampleList) -> tuple[Tensor, UpsampledLogits]:
+        """Predicts what a fusion head makes results of.
+
+        Args:
+            x: Features of the backbone or neck, (B, C, h, w) each.
+            batch_data_samples: For each image ``batch_input_shape``, the size of the padded input.
+
+        Returns:
+            Logits (B, Q, C+1), and mask logits of the head's own resolution that stand for those of the padded input,
+            (B, Q, H, W): our fusion head upsamples what it needs, mmdet's gets an image's masks upsampled when it
+            comes to it, and ``full()`` upsamples all.
+        """
+        scores, masks = self(x, batch_data_samples)
+        return scores[-1], UpsampledLogits(masks[-1], batch_data_samples[0].metainfo['batch_input_shape'])
 
     def why_toolbox(self) -> str | None:
         """Returns why ``SetCriterion`` would not compute what this head's losses do; None if it would."""
