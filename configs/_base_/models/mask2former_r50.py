@@ -90,7 +90,7 @@ model = dict(
         ),
     ),
     panoptic_fusion_head=dict(
-        type='MaskFormerFusionHead',
+        type='mmplugins.MaskFormerFusionHead',
         num_things_classes=num_things_classes,
         num_stuff_classes=num_stuff_classes,
         loss_panoptic=None,

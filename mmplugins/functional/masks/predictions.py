@@ -1,13 +1,13 @@
-"""What the masks of an image's queries are made into: segments, instances, a map of classes.
+"""What the masks of an image's queries are made into: segments and instances.
 
-Papers: MaskFormer (CVPR 2021), Mask2Former (CVPR 2022). mmdet computes the first two from the maps of all queries at
-full size. Here queries are chosen before, and there is never more than one or two of them, or a block of rows, at full
-size; pixels, areas, scores and boxes are the same bit for bit.
+Papers: MaskFormer (NeurIPS 2021), Mask2Former (CVPR 2022). mmdet computes both from the maps of all queries at full
+size. Here queries are chosen before, and there are never more than one or two of them at full size; pixels, areas,
+scores and boxes are the same bit for bit.
 
 On the CPU the logits of a query bound what its resized ones may be, tile by tile, and only the window is resized in
 which it may be the best query of a pixel, or cover one. The plain path resizes each chosen query as a whole.
 
-Letters: Q queries, K of them chosen, n instances, C classes, H W size of the result, R rows of a block.
+Letters: K chosen queries, n instances, H W size of the result.
 """
 
 from collections.abc import Callable
@@ -16,11 +16,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mmplugins.functional.device import at_once, cpu_kernels, full_precision, zeros_buffer
+from mmplugins.functional.device import cpu_kernels, full_dtype, zeros_buffer
 from mmplugins.functional.masks.resized import ResizedMasks, Window
-from mmplugins.functional.resizing import row_blocks
 
-_CPU_ELEMENTS, _ELEMENTS = 1 << 20, 1 << 25  # of a block of rows of all queries; at least a row
 # How far rounding may take a resized logit out of its bounds, as a share of the largest one, and a product of score
 # and mask, as a share of itself; ten times what it does.
 _ROUNDING = 1e-5
@@ -74,8 +72,6 @@ def find_segments(masks: ResizedMasks, queries: Tensor, scores: Tensor, with_ins
     mask_areas = torch.zeros_like(queries)
     numbers, best = queries.tolist(), None
     for number, (query, window) in enumerate(zip(numbers, _segment_windows(masks, numbers, scores), strict=True)):
-        if window is None:
-            continue
         mask = masks.window(query, window).sigmoid()
         covered = mask >= 0.5
         mask_areas[number] = torch.count_nonzero(covered)
@@ -90,9 +86,7 @@ def find_segments(masks: ResizedMasks, queries: Tensor, scores: Tensor, with_ins
     return Segments(index, inside, torch.bincount(index.flatten(), minlength=len(numbers)), mask_areas)
 
 
-def find_instances(
-    masks: ResizedMasks, queries: Tensor, encode: Callable[[Tensor], object] | None = None
-) -> Instances:
+def find_instances(masks: ResizedMasks, queries: Tensor, encode: Callable[[Tensor], object] | None = None) -> Instances:
     """Cuts out masks where the logits are above 0.
 
     Args:
@@ -115,8 +109,6 @@ def find_instances(
     means = _Means(size, min(count, 2), device)
     for slot, query in enumerate(chosen.tolist()):
         window = _mask_window(masks, query)
-        if window is None:
-            window = (slice(0, 0), slice(0, 0))
         logits = masks.window(query, window)
         mask = logits > 0
         means.add(logits, mask, window)
@@ -129,32 +121,7 @@ def find_instances(
             for place in places[slot]:
                 kept[place] = encode(scratch)
             scratch[window] = False
-    return Instances(means.all(masks.logits)[slots], _boxes(rows, columns)[slots], kept)
-
-
-def find_classes(masks: ResizedMasks, scores: Tensor) -> Tensor:
-    """Finds the class with the largest sum over queries of score and mask, block by block.
-
-    Args:
-        masks: Logits.
-        scores: Of each query and class, (Q, C).
-
-    Returns:
-        int64 (H, W).
-    """
-    index = torch.empty(masks.size, dtype=torch.int64, device=scores.device)
-    scores = full_precision(scores)
-    for rows in row_blocks(masks.size[0], block_of_rows(masks.logits, masks.size[1])):
-        probabilities = masks.rows(rows).sigmoid_()  # (Q, R, W)
-        products = torch.einsum('qc,qrw->crw', scores.to(probabilities.dtype), probabilities)
-        index[rows] = products.argmax(0)
-    return index
-
-
-def block_of_rows(logits: Tensor, width: int) -> int:
-    """Returns how many rows of all queries (Q, h, w) are worked on together, upsampled to a width."""
-    row = max(len(logits) * width, 1)
-    return at_once(logits, _CPU_ELEMENTS // row, _ELEMENTS // row)
+    return Instances(means.all(full_dtype(masks.logits))[slots], _boxes(rows, columns)[slots], kept)
 
 
 class _Means:
@@ -170,10 +137,10 @@ class _Means:
         if len(self._pending) == self._together:
             self._sum()
 
-    def all(self, like: Tensor) -> Tensor:
+    def all(self, dtype: torch.dtype) -> Tensor:
         if self._pending:
             self._sum()
-        return torch.cat(self._means) if self._means else like.new_zeros(0)
+        return torch.cat(self._means) if self._means else torch.zeros(0, dtype=dtype, device=self._device)
 
     def _sum(self) -> None:
         counts = self._sum_of([(mask, window) for _, mask, window in self._pending])
@@ -208,8 +175,8 @@ def _margins(masks: ResizedMasks, query: int) -> tuple[Tensor, Tensor]:
     return upper + margin, lower - margin
 
 
-def _segment_windows(masks: ResizedMasks, queries: list[int], scores: Tensor) -> list[Window | None]:
-    """Where each query may win a pixel or cover one; None: nowhere."""
+def _segment_windows(masks: ResizedMasks, queries: list[int], scores: Tensor) -> list[Window]:
+    """Where each query may win a pixel or cover one."""
     if not _windowed(masks):
         return [_whole(masks)] * len(queries)
     bounds = [_margins(masks, query) for query in queries]
@@ -220,7 +187,8 @@ def _segment_windows(masks: ResizedMasks, queries: list[int], scores: Tensor) ->
     ]
 
 
-def _mask_window(masks: ResizedMasks, query: int) -> Window | None:
+def _mask_window(masks: ResizedMasks, query: int) -> Window:
+    """Where a query's logits may be above 0."""
     return masks.region(_margins(masks, query)[0] > 0) if _windowed(masks) else _whole(masks)
 
 

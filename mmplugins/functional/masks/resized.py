@@ -73,7 +73,7 @@ class ResizedMasks:
 
         Args:
             query: Its number.
-            window: Rows and columns of the result.
+            window: Rows and columns of the result; may be empty.
 
         Returns:
             Of the window's size.
@@ -81,9 +81,11 @@ class ResizedMasks:
         x = self.logits[query]
         if x.dtype not in (torch.float32, torch.float64) or autocast_dtype(x.device.type) is not None:
             return self.one(query)[window]  # half a resizing would be rounded once more
+        if any(part.start == part.stop for part in window):
+            return x.new_zeros([part.stop - part.start for part in window])
         needed = [window]
         for source, (size, _) in self._backwards():
-            needed.insert(0, tuple(_sources(*axis) for axis in zip(needed[0], source, size, strict=True)))
+            needed.insert(0, tuple(sources(*axis) for axis in zip(needed[0], source, size, strict=True)))
         for (size, kept), inputs, outputs in zip(self.steps, needed, needed[1:], strict=False):
             x = _resize_window(x, size, kept, inputs, outputs)
         return x[window]
@@ -97,10 +99,10 @@ class ResizedMasks:
             return self.logits[:, rows].to(torch.promote_types(self.logits.dtype, torch.float32))
         size, kept = self.steps[steps - 1]
         source = self._inputs[steps - 1]
-        inputs = _sources(rows, source[0], size[0])
+        inputs = sources(rows, source[0], size[0])
         x = self._rows(inputs, steps - 1)
-        x = _mix(x, -2, rows, source[0], size[0], inputs.start)
-        return _mix(x, -1, slice(0, kept[1]), source[1], size[1])
+        x = mix(x, -2, rows, source[0], size[0], inputs.start)
+        return mix(x, -1, slice(0, kept[1]), source[1], size[1])
 
     def bounds(self, query: int) -> tuple[Tensor, Tensor]:
         """Bounds what a query's resized logits may be.
@@ -114,8 +116,8 @@ class ResizedMasks:
         upper, lower = (F.max_pool2d(y, kernel, _TILE)[0] for y in (x, -x))
         return upper, -lower
 
-    def region(self, tiles: Tensor) -> Window | None:
-        """Returns the rows and columns that the chosen tiles reach, or None if there are none.
+    def region(self, tiles: Tensor) -> Window:
+        """Returns the rows and columns that the chosen tiles reach; they are empty if there are none.
 
         Args:
             tiles: bool, of the shape of the bounds.
@@ -124,12 +126,12 @@ class ResizedMasks:
         for axis in (0, 1):
             chosen = tiles.any(1 - axis).nonzero()
             if not len(chosen):
-                return None
+                return slice(0, 0), slice(0, 0)
             tile = self._starts(axis) // _TILE
             ends = torch.stack((chosen[0, 0], chosen[-1, 0] + 1)).to(tile.device)
             start, stop = torch.searchsorted(tile, ends).tolist()
             window.append(slice(start, stop))
-        return None if any(part.start == part.stop for part in window) else tuple(window)
+        return tuple(window)
 
     def _backwards(self) -> list[tuple[tuple[int, int], tuple]]:
         """Each step with the size of its input, the last step first."""
@@ -175,7 +177,7 @@ def _after(places: Tensor, source: int, size: int) -> Tensor:
     return ((_position(places, source, size) + _SLACK).floor_() + 1).clamp_(0, source - 1).long()
 
 
-def _sources(places: slice, source: int, size: int) -> slice:
+def sources(places: slice, source: int, size: int) -> slice:
     """The inputs that a slice of the results along an axis may depend on."""
     ends = torch.tensor([places.start, places.stop - 1], device='cpu')
     return slice(int(_before(ends[:1], source, size)), int(_after(ends[1:], source, size)) + 1)
@@ -200,7 +202,7 @@ def _resize_window(x: Tensor, size: tuple, kept: tuple, inputs: Window, outputs:
     return full
 
 
-def _mix(x: Tensor, axis: int, places: slice, source: int, size: int, start: int = 0) -> Tensor:
+def mix(x: Tensor, axis: int, places: slice, source: int, size: int, start: int = 0) -> Tensor:
     """Interpolates between two inputs along an axis; the inputs begin with number ``start``."""
     if source == size:
         return x.narrow(axis, places.start - start, places.stop - places.start)
@@ -210,6 +212,4 @@ def _mix(x: Tensor, axis: int, places: slice, source: int, size: int, start: int
     before = before.long() - start
     after = (before + 1).clamp_(max=source - 1 - start)
     before, after = before.to(x.device), after.to(x.device)
-    return torch.lerp(
-        x.index_select(axis, before), x.index_select(axis, after), share.view(-1, *[1] * (-1 - axis))
-    )
+    return torch.lerp(x.index_select(axis, before), x.index_select(axis, after), share.view(-1, *[1] * (-1 - axis)))

@@ -11,7 +11,6 @@ fit the first image of a training batch only.
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from mmseg.models.decode_heads import Mask2FormerHead as ToolboxMask2FormerSegHead
 from mmseg.models.decode_heads import MaskFormerHead as ToolboxMaskFormerSegHead
 from mmseg.structures import SegDataSample
@@ -19,7 +18,9 @@ from mmseg.utils import ConfigType, SampleList
 from torch import Tensor
 
 from mmplugins.functional.device import upload
+from mmplugins.functional.masks.class_maps import class_scores
 from mmplugins.functional.masks.classes import class_masks, present_classes
+from mmplugins.functional.upsampled import UpsampledLogits
 from mmplugins.models.dense_heads.mask2former_head import PointSetHead
 from mmplugins.models.dense_heads.maskformer_head import DenseSetHead
 from mmplugins.registry import MODELS
@@ -64,12 +65,27 @@ class SemanticSetHead:
         Returns:
             (B, classes, H, W), H and W those of the window, or of the padded images.
         """
+        return class_scores(*self.predict_queries(x, batch_img_metas, test_cfg))
+
+    def predict_queries(
+        self, x: Sequence[Tensor], batch_img_metas: list[dict], test_cfg: ConfigType
+    ) -> tuple[Tensor, UpsampledLogits]:
+        """Predicts what ``predict`` makes its map of.
+
+        Args:
+            x: See ``predict``.
+            batch_img_metas: See ``predict``.
+            test_cfg: See ``predict``.
+
+        Returns:
+            Scores of each query and class, (B, Q, C), and mask logits that stand for those of the size of the
+            network's input, (B, Q, H, W).
+        """
         first = batch_img_metas[0]
         window = (test_cfg or {}).get('mode') == 'slide'
         size = tuple(first['img_shape'] if window else first.get('pad_shape', first['img_shape']))[:2]
         scores, masks = self(x, _samples_of(batch_img_metas, size))
-        masks = F.interpolate(masks[-1], size=size, mode='bilinear', align_corners=False)  # (B, Q, H, W)
-        return torch.einsum('bqc,bqhw->bchw', scores[-1].softmax(-1)[..., :-1], masks.sigmoid())
+        return scores[-1].softmax(-1)[..., :-1], UpsampledLogits(masks[-1], size)
 
     def targets(self, batch_data_samples: SampleList) -> list[dict[str, Tensor]]:
         """Returns the targets of the criterion: a mask of each class of each image.

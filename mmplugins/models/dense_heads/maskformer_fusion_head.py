@@ -11,15 +11,16 @@ numbers.
 from collections.abc import Sequence
 
 import numpy as np
+import pycocotools.mask as rle
 import torch
 from mmdet.models.seg_heads import MaskFormerFusionHead as ToolboxMaskFormerFusionHead
 from mmdet.structures import INSTANCE_OFFSET, SampleList
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData, PixelData
-from pycocotools import mask as rle
 from torch import Tensor
 
-from mmplugins.functional.masks.predictions import find_classes, find_instances, find_segments
+from mmplugins.functional.masks.class_maps import find_classes
+from mmplugins.functional.masks.predictions import find_instances, find_segments
 from mmplugins.functional.masks.resized import ResizedMasks
 from mmplugins.functional.upsampled import UpsampledLogits
 from mmplugins.registry import MODELS
@@ -126,18 +127,14 @@ class MaskFormerFusionHead(ToolboxMaskFormerFusionHead):
             return super().panoptic_postprocess(mask_cls, masks.full())
         filtered = self.test_cfg.get('filter_low_score', False)
         segments = find_segments(masks, queries, scores[queries], with_inside=filtered)
-        numbers = self._segment_numbers(
-            labels[queries].tolist(), segments.areas.tolist(), segments.mask_areas.tolist()
-        )
+        numbers = self._segment_numbers(labels[queries].tolist(), segments.areas.tolist(), segments.mask_areas.tolist())
         numbers = torch.tensor(numbers, dtype=torch.int32, device=mask_cls.device)
         result = numbers.index_select(0, segments.index.flatten()).view(1, *masks.size)
         if filtered:
             result[0].masked_fill_(~segments.inside, self.num_classes)
         return PixelData(sem_seg=result)
 
-    def _segment_numbers(
-        self, classes: Sequence[int], areas: Sequence[int], mask_areas: Sequence[int]
-    ) -> list[int]:
+    def _segment_numbers(self, classes: Sequence[int], areas: Sequence[int], mask_areas: Sequence[int]) -> list[int]:
         """Returns what stands in the result for each query: the number of classes where it is no segment."""
         numbers, instance = [], 1
         for label, area, mask_area in zip(classes, areas, mask_areas, strict=True):
@@ -174,9 +171,7 @@ class MaskFormerFusionHead(ToolboxMaskFormerFusionHead):
         encoded = self.test_cfg.get('mask_format', 'bool') == 'rle'
         if masks.finite(queries):
             found = find_instances(masks, queries, _encode if encoded else None)
-            return InstanceData(
-                bboxes=found.boxes, labels=labels, scores=scores * found.scores, masks=found.masks
-            )
+            return InstanceData(bboxes=found.boxes, labels=labels, scores=scores * found.scores, masks=found.masks)
         results = super().instance_postprocess(mask_cls, masks.full())
         if encoded:
             kept = [_encode(mask) for mask in results.masks]

@@ -6,13 +6,14 @@ Without mmseg they are placeholders that say what to install.
 from mmplugins.hosts import placeholder, problem_with
 from mmplugins.registry import MODELS
 
-__all__ = ['AOT', 'DilatedMobileNetV2', 'SegTTAModel', 'VOSDataPreprocessor']
+__all__ = ['AOT', 'ClassMapSegmentor', 'DilatedMobileNetV2', 'SegTTAModel', 'VOSDataPreprocessor']
 
 _PROBLEM = problem_with('mmseg')
 if _PROBLEM is None:
     from .aot import AOT, DilatedMobileNetV2, VOSDataPreprocessor
+    from .class_map_segmentor import ClassMapSegmentor
     from .seg_tta import SegTTAModel
 else:
-    AOT, DilatedMobileNetV2, SegTTAModel, VOSDataPreprocessor = (
+    AOT, ClassMapSegmentor, DilatedMobileNetV2, SegTTAModel, VOSDataPreprocessor = (
         placeholder(name, MODELS, 'mmseg', _PROBLEM) for name in __all__
     )
