@@ -40,6 +40,7 @@ ALLOWED = {
     'engine/optimizers': {'functional', 'registry', 'hosts', 'engine'},
     'visualization': {'functional', 'registry', 'hosts'},
     'apis': {'functional', 'registry', 'hosts'},
+    'doctor': {'functional', 'registry', 'hosts', 'ops', 'version', 'wheels', 'engine'},
     'models': set(),
     'evaluation': set(),
 }
@@ -61,6 +62,7 @@ ALLOWED_HOSTS = {
     'engine': {'mmengine'},
     'visualization': {'mmengine', 'mmcv', 'mmseg', 'mmdet'},
     'apis': {'mmengine', 'mmcv', 'mmdet'},
+    'doctor': {'mmengine'},
     'models': set(),
 }
 

@@ -1,5 +1,6 @@
 """Trains a model from a config of any toolbox on mmengine: ``python tools/train.py CONFIG``."""
 
+import gc
 import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
@@ -52,10 +53,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         '--channels-last', action='store_true', help='lay the weights out channels last, which convolutions prefer'
     )
+    parser.add_argument(
+        '--check',
+        action='store_true',
+        help='first run `python -m mmplugins.doctor CONFIG --data`, and stop where it finds an error',
+    )
     add_arguments(parser)
     args = parser.parse_args(argv)
     try:
         cfg = load_config(args, __file__)
+        if args.check and is_first_process():
+            check_first(cfg)
         set_resume(cfg, args.resume)
         set_precision(cfg, args.amp)
         check_data(cfg, 'train_dataloader', 'val_dataloader')
@@ -69,6 +77,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f'train.py: error: {error}')
     del runner
     leave_process_group()
+
+
+def is_first_process() -> bool:
+    """Whether no other process of the launcher comes before this one; the process group is not there yet."""
+    return all(os.environ.get(name, '0') == '0' for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'))
+
+
+def check_first(cfg: Config) -> None:
+    """Prints what the doctor says of the config.
+
+    Raises:
+        UsageError: It found an error.
+    """
+    from mmplugins.doctor.check import check
+
+    report = check(cfg, data=True, tell=lambda finding: print(finding, flush=True))
+    print(report.summary, flush=True)
+    if report.count('error'):
+        raise UsageError(f'--check: {report.summary}, see above; nothing was trained')
+    gc.collect()
+    torch.cuda.empty_cache()  # of the model that was tried
 
 
 def set_resume(cfg: Config, resume: str | None) -> None:

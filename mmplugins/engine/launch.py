@@ -51,12 +51,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument('--local-rank', '--local_rank', type=int, help=SUPPRESS)
 
 
-def load_config(args: Namespace, tool: str) -> Config:
+def load_config(args: Namespace, tool: str | None = None) -> Config:
     """Reads the config and puts the command line's settings in.
 
     Args:
         args: Has ``config`` and what ``add_arguments`` adds.
-        tool: File of the tool; the configs to suggest lie in ``../configs``, seen from its folder.
+        tool: File of the tool; the configs to suggest lie in ``../configs``, seen from its folder. None: those of the
+            package, or of the clone that it is in.
 
     Returns:
         The config. Its ``work_dir`` is the command line's, else the config's own, else ``work_dirs/<config>``.
@@ -66,9 +67,7 @@ def load_config(args: Namespace, tool: str) -> Config:
     """
     path = Path(args.config)
     if not path.is_file():
-        raise UsageError(
-            f'config {args.config} is no file{_suggestion(path, Path(tool).resolve().parents[1] / "configs")}'
-        )
+        raise UsageError(f'config {args.config} is no file{_suggestion(path, _configs(tool))}')
     cfg = Config.fromfile(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
@@ -80,6 +79,14 @@ def load_config(args: Namespace, tool: str) -> Config:
     # mmengine asks for it where a type is looked up before the runner is there
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     return cfg
+
+
+def _configs(tool: str | None) -> Path:
+    if tool is not None:
+        return Path(tool).resolve().parents[1] / 'configs'
+    package = Path(__file__).parents[1]
+    packed = package / '.mim' / 'configs'
+    return packed if packed.is_dir() else package.parent / 'configs'
 
 
 def _suggestion(path: Path, folder: Path) -> str:

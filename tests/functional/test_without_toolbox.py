@@ -64,13 +64,13 @@ def test_what_needs_mmengine_says_so_and_the_doctor_reports():
     }
     code = f"""
 from importlib import import_module
-from mmplugins.doctor import main
+from mmplugins.doctor.__main__ import main
 for name in {list(names)}:
     try:
         import_module(name)
     except ImportError as error:
         print(error)
-main()
+main([])
 """
     done = run_without_toolboxes(code)
     assert done.returncode == 0, done.stderr

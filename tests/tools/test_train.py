@@ -456,3 +456,36 @@ def test_config_options_without_an_equals_sign(capsys):
     with pytest.raises(SystemExit):
         train.main(['config.py', '--cfg-options', 'a=1', 'train_cfg.max_iters', '5'])
     assert "--cfg-options takes key=value pairs, got 'train_cfg.max_iters 5'" in capsys.readouterr().err
+
+
+# --check
+
+
+def test_a_check_comes_first_and_changes_nothing(data, tmp_path, capsys):
+    """The losses are those of a run without it."""
+    config = write_config(tmp_path / 'tiny.py', data, **RANDOM)
+    run_here(train.main, config, '--work-dir', tmp_path / 'plain')
+    capsys.readouterr()
+    run_here(train.main, config, '--work-dir', tmp_path / 'checked', '--check')
+    assert '\n0 errors, 0 warnings\n' in capsys.readouterr().out
+    assert losses(tmp_path / 'checked') == losses(tmp_path / 'plain')
+
+
+def test_a_check_that_fails_stops_the_run(data, tmp_path, capsys):
+    config = write_config(tmp_path / 'tiny.py', data)
+    with pytest.raises(SystemExit, match='--check: 1 error, 0 warnings, see above; nothing was trained'):
+        run_here(
+            train.main, config, '--work-dir', tmp_path / 'out', '--check', '--cfg-options', 'load_from=nowhere.pth'
+        )
+    assert 'error    weights     load_from: there is no file nowhere.pth' in capsys.readouterr().out
+    assert not (tmp_path / 'out').exists()
+
+
+def test_only_the_first_process_checks(monkeypatch):
+    for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'):
+        monkeypatch.delenv(name, raising=False)
+    assert train.is_first_process()
+    monkeypatch.setenv('SLURM_PROCID', '0')
+    assert train.is_first_process()
+    monkeypatch.setenv('RANK', '1')
+    assert not train.is_first_process()

@@ -1,4 +1,4 @@
-"""``python -m mmplugins.doctor``: what is installed, what can be built here, what cannot and why, and what mends it."""
+"""What is installed, what can be built here, what cannot and why, and what mends it."""
 
 import platform
 from collections.abc import Iterator
@@ -153,7 +153,3 @@ def main() -> None:
         print('\nmmcv with compiled operators')
         for line in operators():
             print(f'  {line}')
-
-
-if __name__ == '__main__':
-    main()

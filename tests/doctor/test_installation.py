@@ -3,8 +3,8 @@ import types
 
 import pytest
 
-from mmplugins import doctor
 from mmplugins import registry as registry_module
+from mmplugins.doctor import installation as doctor
 from mmplugins.version import __version__
 from mmplugins.wheels import Wheel
 
