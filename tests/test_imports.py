@@ -39,7 +39,7 @@ ALLOWED = {
     'engine/schedulers': {'functional', 'registry', 'hosts', 'engine'},
     'engine/optimizers': {'functional', 'registry', 'hosts', 'engine'},
     'visualization': {'functional', 'registry', 'hosts'},
-    'apis': {'functional', 'registry', 'hosts'},
+    'apis': {'functional', 'registry', 'hosts', 'engine'},
     'doctor': {'functional', 'registry', 'hosts', 'ops', 'version', 'wheels', 'engine'},
     'models': set(),
     'evaluation': set(),
@@ -61,7 +61,7 @@ ALLOWED_HOSTS = {
     'evaluation': {'mmengine', 'mmcv', 'mmseg', 'mmdet'},
     'engine': {'mmengine'},
     'visualization': {'mmengine', 'mmcv', 'mmseg', 'mmdet'},
-    'apis': {'mmengine', 'mmcv', 'mmdet'},
+    'apis': {'mmengine', 'mmcv', 'mmdet', 'mmseg'},
     'doctor': {'mmengine'},
     'models': set(),
 }

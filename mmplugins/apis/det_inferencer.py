@@ -14,12 +14,15 @@ from PIL import Image
 
 from mmplugins.functional.segment_images import segment_image
 
+from .config_inferencer import ConfigInferencer
 
-class DetInferencer(ToolboxDetInferencer):
+
+class DetInferencer(ConfigInferencer, ToolboxDetInferencer):
     """Predicts images in a program: ``DetInferencer(CONFIG, CHECKPOINT)(IMAGES, out_dir=FOLDER)``.
 
-    Arguments, calls and results are mmdet's. In the results of panoptic models a pixel's segment is red + 256 green +
-    65536 blue: its class, plus 1000 times the number of the instance if it is of a thing; 0 is void.
+    Arguments, calls and results are mmdet's, but for what ``config_inferencer`` tells. In the results of panoptic
+    models a pixel's segment is red + 256 green + 65536 blue: its class, plus 1000 times the number of the instance if
+    it is of a thing; 0 is void.
 
     Args:
         *args: What mmdet's DetInferencer takes.
