@@ -40,6 +40,8 @@ ALLOWED = {
     'engine/optimizers': {'functional', 'registry', 'hosts', 'engine'},
     'visualization': {'functional', 'registry', 'hosts'},
     'apis': {'functional', 'registry', 'hosts', 'engine'},
+    # Programs stand on everything.
+    'demo': {'apis', 'datasets/transforms', 'engine', 'models/segmentors/aot', 'visualization'},
     'doctor': {'functional', 'registry', 'hosts', 'ops', 'version', 'wheels', 'engine'},
     'models': set(),
     'evaluation': set(),
@@ -62,6 +64,7 @@ ALLOWED_HOSTS = {
     'engine': {'mmengine'},
     'visualization': {'mmengine', 'mmcv', 'mmseg', 'mmdet'},
     'apis': {'mmengine', 'mmcv', 'mmdet', 'mmseg'},
+    'demo': {'mmengine'},
     'doctor': {'mmengine'},
     'models': set(),
 }

@@ -14,6 +14,7 @@ from tests.tools.tiny_run import run, run_here
 if problem := problem_with('mmseg'):
     pytest.skip(f'AOT is built with mmseg: {problem}', allow_module_level=True)
 
+from mmplugins.demo import outputs, sources, tracking
 from tests.tools.tiny_video import SIZE, make_videos, truth, write_video_config
 from tools import test as test_tool
 from tools import vos_demo
@@ -106,18 +107,18 @@ def test_sizes_are_those_of_the_test_pipeline(tiny):
     """A third of 480x854 in this config, whatever the frames; without a test pipeline a shorter side of 480."""
     cfg = Config.fromfile(tiny[2])
     frame = np.zeros((480, 854, 3), np.uint8)
-    assert vos_demo.resizer(cfg, True)(frame).shape == (161, 289, 3)
+    assert tracking.resizer(cfg, True)(frame).shape == (161, 289, 3)
     bare = Config(dict(model=cfg.model))
-    assert vos_demo.resizer(bare, True)(np.zeros((960, 1708, 3), np.uint8)).shape == (481, 849, 3)
-    assert vos_demo.resizer(bare, False)(np.zeros((960, 1708, 3), np.uint8)).shape == (480, 848, 3)
+    assert tracking.resizer(bare, True)(np.zeros((960, 1708, 3), np.uint8)).shape == (481, 849, 3)
+    assert tracking.resizer(bare, False)(np.zeros((960, 1708, 3), np.uint8)).shape == (480, 848, 3)
 
 
 def test_frames_are_read_one_at_a_time(tiny, monkeypatch):
     """Between reading a frame and reading the next one its mask is written."""
     events = []
-    read = vos_demo.decode_frame
-    monkeypatch.setattr(vos_demo, 'decode_frame', lambda data: events.append('read') or read(data))
-    monkeypatch.setattr(vos_demo.FolderOutput, 'write', lambda self, *args: events.append('write'))
+    read = sources.decode_frame
+    monkeypatch.setattr(sources, 'decode_frame', lambda data: events.append('read') or read(data))
+    monkeypatch.setattr(outputs.FolderOutput, 'write', lambda self, *args: events.append('write'))
     demo(tiny, 'nowhere')
     assert events == ['read', *['read', 'write'] * 5]  # the first frame is looked at before the model is loaded
 
@@ -147,7 +148,7 @@ def test_frames_are_in_the_order_of_their_numbers(tmp_path):
         frame = np.full((*SIZE, 3), number, np.uint8)
         frame[:5] = 200
         Image.fromarray(frame).save(tmp_path / f'{number}.png', exif=exif)
-    frames = vos_demo.Frames(str(tmp_path))
+    frames = sources.Frames(str(tmp_path))
     assert frames.names == ['1', '2', '10', '11']
     assert [frame[-1, 0, 0] for frame in frames] == [1, 2, 10, 11]
     assert all((frame[:5] == 200).all() for frame in frames)
@@ -177,7 +178,7 @@ def test_wrong_masks(tiny, tmp_path):
     smooth = cv2.GaussianBlur(cv2.circle(np.zeros(SIZE, np.uint8), (30, 20), 10, 255, -1), (5, 5), 0)
     Image.fromarray(smooth).save(path)
     fails(tiny, tmp_path, '--mask: .*smooth edges.*--single-object takes.*all above 127', mask=path)
-    assert np.array_equal(vos_demo.read_mask(str(path), single_object=True), smooth > 127)
+    assert np.array_equal(tracking.read_mask(str(path), single_object=True), smooth > 127)
     Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(path)
     fails(tiny, tmp_path, '--mask: .*mode RGB.*; --single-object takes', mask=path)
 
