@@ -5,6 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / 'mmplugins'
 HOSTS = ('mmcv', 'mmdet', 'mmseg', 'mmengine')
+BASES = {'configs/_base_', 'configs/_base_/models', 'configs/_base_/datasets'}
 # What the files of a folder may import of mmplugins, beside their own folder; anything else is an arrow back.
 ALLOWED = {
     'functional': set(),
@@ -40,6 +41,16 @@ ALLOWED = {
     'engine/optimizers': {'functional', 'registry', 'hosts', 'engine'},
     'visualization': {'functional', 'registry', 'hosts'},
     'apis': {'functional', 'registry', 'hosts', 'engine'},
+    # Configs name types, as the text configs do.
+    'configs': set(),
+    'configs/_base_': {'engine/hooks'},
+    'configs/_base_/models': {
+        *('models/decode_heads', 'models/dense_heads'),
+        *('models/task_modules/assigners', 'models/task_modules/match_costs'),
+    },
+    'configs/_base_/datasets': set(),
+    'configs/pspnet': {'models/losses', *BASES},
+    'configs/detr': BASES,
     # Programs stand on everything.
     'demo': {'apis', 'datasets/transforms', 'engine', 'models/segmentors/aot', 'visualization'},
     'doctor': {'functional', 'registry', 'hosts', 'ops', 'version', 'wheels', 'engine'},
@@ -64,6 +75,7 @@ ALLOWED_HOSTS = {
     'engine': {'mmengine'},
     'visualization': {'mmengine', 'mmcv', 'mmseg', 'mmdet'},
     'apis': {'mmengine', 'mmcv', 'mmdet', 'mmseg'},
+    'configs': {'mmengine', 'mmcv', 'mmseg', 'mmdet'},
     'demo': {'mmengine'},
     'doctor': {'mmengine'},
     'models': set(),

@@ -49,6 +49,8 @@ def test_wheel_holds_what_mim_expects(wheel):
     ):
         assert f'mmplugins/.mim/{path}' in names
     assert 'mmplugins/models/losses/ohem_cross_entropy_loss.py' in names
+    assert 'mmplugins/configs/detr/detr_r18_w32_d128_1xb8_150e_bccd_192x256.py' in names
+    assert 'mmplugins/configs/_base_/datasets/bccd_192x256.py' in names
     assert not [name for name in names if name.startswith(('tests/', 'mmplugins/.mim/tests')) or name.endswith('.pyc')]
 
 
@@ -76,6 +78,16 @@ def test_installed_wheel_trains_from_its_packed_config_outside_the_checkout(whee
     log = next((tmp_path / 'out').glob('*/*.log')).read_text()
     assert 'mIoU' in log
     assert 'ohem_kept' in log
+    # and from its pure-Python config
+    mine.write_text(
+        'from mmengine.config import read_base\n'
+        'with read_base():\n'
+        '    from mmplugins.configs.pspnet.pspnet_r18_d8_w32_ohem_1xb8_400_sample_96x128 import *\n'
+        'train_cfg.update(dict(max_iters=2, val_interval=4))\n'
+        'default_hooks.update(dict(checkpoint=dict(interval=2)))\n'
+    )
+    run(sys.executable, site / 'mmplugins/.mim/tools/train.py', mine, '--work-dir', 'pure', cwd=tmp_path, env=env)
+    assert (tmp_path / 'pure/iter_2.pth').is_file()
 
 
 def test_model_index_names_every_config():

@@ -25,6 +25,7 @@ from torch import distributed
 from mmplugins.functional.compat import VERSION
 
 from .cfg_options import CfgOptions
+from .config_styles import ConfigError, read_config
 
 
 class UsageError(Exception):
@@ -63,12 +64,15 @@ def load_config(args: Namespace, tool: str | None = None) -> Config:
         The config. Its ``work_dir`` is the command line's, else the config's own, else ``work_dirs/<config>``.
 
     Raises:
-        UsageError: There is no such file.
+        UsageError: There is no such file, or it cannot be read: it mixes the styles of configs, for example.
     """
     path = Path(args.config)
     if not path.is_file():
         raise UsageError(f'config {args.config} is no file{_suggestion(path, _configs(tool))}')
-    cfg = Config.fromfile(args.config)
+    try:
+        cfg = read_config(args.config)
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher
