@@ -35,7 +35,7 @@ ALLOWED = {
     'datasets': {'functional', 'registry', 'hosts', 'datasets/transforms'},
     'evaluation/functional': {'functional'},
     'evaluation/metrics': {'functional', 'registry', 'hosts', 'evaluation/functional', 'visualization'},
-    'engine': {'functional', 'registry', 'hosts'},
+    'engine': {'functional', 'registry', 'hosts', 'visualization'},
     'engine/hooks': {'functional', 'registry', 'hosts', 'engine', 'visualization'},
     'engine/schedulers': {'functional', 'registry', 'hosts', 'engine'},
     'engine/optimizers': {'functional', 'registry', 'hosts', 'engine'},

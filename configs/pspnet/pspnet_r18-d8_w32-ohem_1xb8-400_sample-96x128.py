@@ -24,4 +24,8 @@ param_scheduler = [
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=100)
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=max_iters))
-custom_hooks = [*_base_.custom_hooks, dict(type='mmplugins.ValLossHook')]
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='mmplugins.ValLossHook'),
+    dict(type='mmplugins.LossPictureHook', interval=100),
+]

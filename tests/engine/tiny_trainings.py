@@ -88,9 +88,12 @@ def train(cfg: Config) -> tuple[Runner, Trace]:
 
 
 def forget() -> None:
-    """Forgets mmengine's globals."""
-    for manager in (MessageHub, MMLogger, DefaultScope, Visualizer, *Visualizer.__subclasses__()):
+    """Forgets mmengine's globals; a logger of its own is there again, which writes to what is standard output now."""
+    managers = [MessageHub, MMLogger, DefaultScope, Visualizer]
+    for manager in managers:
         manager._instance_dict.clear()
+        managers += manager.__subclasses__()
+    MMLogger.get_current_instance()
 
 
 def _pspnet() -> Config:

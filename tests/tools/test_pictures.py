@@ -18,6 +18,7 @@ import plot_losses  # noqa: E402
 import result_columns  # noqa: E402
 
 from mmplugins.models.losses import OhemCrossEntropyLoss, StructureLoss  # noqa: E402
+from mmplugins.visualization import pictures  # noqa: E402
 
 
 def write_scalars(work_dir, *runs):
@@ -117,7 +118,7 @@ def test_grid_has_a_row_an_image_and_a_column_for_ohem():
     assert [column.title for column in without[0]] == ['image', 'truth', 'prediction']
     # the third pixel of the first image is right, too (logit 2 for class 0): three of three; so is the second image
     assert without[0][2].notes == ['100% of the pixels right', '100% of the pixels right']
-    figure = draw_results.draw_grid(*with_ohem)
+    figure = draw_results.draw_columns(*with_ohem)
     assert len([axis for axis in figure.axes if axis.images]) == 8
     assert figure.legends
 
@@ -137,14 +138,14 @@ def test_a_binary_model_shows_mask_edge_weight_and_probability():
     assert bright[1] > bright[0] == bright[2] > bright[3] >= 0
     assert columns[3].pictures[0][0, :, 0].tolist() == [0, 255, 128, 128]
     assert columns[3].notes == [f'mean absolute error {0.5 / 3:.3f}']
-    assert legend == [('unlabelled', result_columns.UNLABELLED_GREY)]
+    assert legend == [('unlabelled', pictures.UNLABELLED_GREY)]
     without = draw_results.columns_of([binary], Model(torch.nn.Identity()), CFG, {})[0]
     assert [column.title for column in without] == ['image', 'mask', 'prediction']
-    assert not draw_results.draw_grid(without, []).legends
+    assert not draw_results.draw_columns(without, []).legends
 
 
 def test_colours():
-    colours = result_columns.colourise(torch.tensor([[0, 1, 255]]), [[255, 0, 0], [0, 255, 0]])
+    colours = pictures.colourise(torch.tensor([[0, 1, 255]]), [[255, 0, 0], [0, 255, 0]])
     assert colours.tolist() == [[[255, 0, 0], [0, 255, 0], [0, 0, 0]]]
 
 

@@ -17,9 +17,9 @@ from typing import NamedTuple
 # Before torch starts its threads; tools/train.py says why.
 os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
 
-import matplotlib
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
@@ -33,12 +33,10 @@ from mmplugins.engine.launch import CfgOptions, UsageError, check_checkpoint, ch
 from mmplugins.functional.masks.ignored import find_ignored
 from mmplugins.functional.masks.sampled_logits import grid_values, uncertain_points
 from mmplugins.functional.masks.sampled_masks import sample_masks
-
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt
+from mmplugins.visualization.figures import draw_outlined, new_figure
+from mmplugins.visualization.figures import draw_points as draw_sampled
 
 UNTRAINED = 'init'
-UNCERTAIN, ANYWHERE = (0.84, 0.15, 0.16), (0.12, 0.47, 0.71)  # colours of the points
 
 
 class Target(NamedTuple):
@@ -139,7 +137,6 @@ def draw(cfg: Config, checkpoints: Sequence[str], num: int, seed: int, out: Path
     figure = draw_grid(rows, [Path(name).stem if name != UNTRAINED else 'before training' for name in checkpoints])
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)
-    plt.close(figure)
 
 
 def head_of(model: nn.Module) -> nn.Module:
@@ -209,7 +206,7 @@ def target_of(head: nn.Module, item: dict, sample: object, size: Sequence[int]) 
     return Target(image, labels, masks, target.get('valid'), int(masks.flatten(1).sum(1).argmax()))
 
 
-def draw_grid(rows: Sequence[tuple[Target, Sequence[Points]]], titles: Sequence[str]) -> plt.Figure:
+def draw_grid(rows: Sequence[tuple[Target, Sequence[Points]]], titles: Sequence[str]) -> Figure:
     """Draws a row for each target: the image with the object's outline, and its points for each checkpoint.
 
     Args:
@@ -222,18 +219,11 @@ def draw_grid(rows: Sequence[tuple[Target, Sequence[Points]]], titles: Sequence[
     height, width = rows[0][0].image.shape[:2]
     columns = 1 + len(titles)
     size = (2.6 * columns, 2.6 * len(rows) * height / width + 0.6)
-    figure, axes = plt.subplots(len(rows), columns, figsize=size, squeeze=False, layout='constrained', dpi=130)
+    figure, axes = new_figure(len(rows), columns, size)
     for row, (target, found) in zip(axes, rows, strict=True):
-        extent = (0, 1, target.image.shape[0] / target.image.shape[1], 0)  # y in units of the width
-        row[0].imshow(target.image, extent=extent)
-        outline = target.masks[target.largest].cpu().numpy()
-        row[0].contour(outline, levels=[0.5], colors=['yellow'], linewidths=1.2, extent=extent, origin='upper')
+        draw_outlined(row[0], target.image, target.masks[target.largest].cpu().numpy())
         for axis, one in zip(row[1:], found, strict=True):
-            axis.imshow(one.certainty, extent=extent, cmap='gray', vmin=0, vmax=max(float(one.certainty.max()), 1e-6))
-            colours = [UNCERTAIN] * one.num_uncertain + [ANYWHERE] * (len(one.points) - one.num_uncertain)
-            axis.scatter(*(one.points * (1, extent[2])).T, s=2.0, c=colours, linewidths=0)
-            axis.set_xlim(0, 1)
-            axis.set_ylim(extent[2], 0)
+            draw_sampled(axis, one.certainty, one.points, one.num_uncertain, target.image.shape[0] / width)
             axis.set_xlabel(f'class probability {one.score:.2f}', fontsize=7)
     for axis, title in zip(axes[0], ['image, largest object', *titles], strict=True):
         axis.set_title(title, fontsize=9)

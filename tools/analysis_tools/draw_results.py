@@ -17,7 +17,6 @@ from pathlib import Path
 # Before torch starts its threads; tools/train.py says why.
 os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
 
-import matplotlib
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -27,7 +26,6 @@ from mmengine.fileio import get
 from mmengine.registry import DATASETS, MODELS
 from mmengine.structures import BaseDataElement
 from result_columns import (
-    Column,
     Sample,
     Segments,
     binary_columns,
@@ -45,10 +43,7 @@ from mmplugins.engine.checkpoints import load_weights
 from mmplugins.engine.launch import CfgOptions, UsageError, check_checkpoint, check_data, load_config, use_cpu
 from mmplugins.evaluation.metrics.coco_panoptic_metric import INSTANCE_OFFSET
 from mmplugins.models.losses import OhemCrossEntropyLoss, StructureLoss
-
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt
-from matplotlib.patches import Patch
+from mmplugins.visualization.figures import Column, Legend, draw_columns
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -98,11 +93,10 @@ def draw(cfg: Config, checkpoint: str, num: int, out: Path) -> None:
     samples = [
         predict(model, dataset[int(place)], num_classes, turned) for place in track(places, description='predicting')
     ]
-    figure = draw_grid(*columns_of(samples, model, cfg, dataset.metainfo))
+    figure = draw_columns(*columns_of(samples, model, cfg, dataset.metainfo))
     figure.suptitle(f'{Path(cfg.filename).stem}: {Path(checkpoint).name}', fontsize=10, color='grey')
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)
-    plt.close(figure)
 
 
 def predict(model: nn.Module, data: dict, num_classes: int, turned: bool = True) -> Sample | Segments:
@@ -146,9 +140,7 @@ def _read_image(path: str, turned: bool) -> np.ndarray:
     return mmcv.imfrombytes(get(path), flag, channel_order='rgb', backend='cv2')
 
 
-def columns_of(
-    samples: list[Sample], model: nn.Module, cfg: Config, metainfo: dict
-) -> tuple[list[Column], list[tuple[str, Sequence[int]]]]:
+def columns_of(samples: list[Sample], model: nn.Module, cfg: Config, metainfo: dict) -> tuple[list[Column], Legend]:
     """Chooses the columns that fit a model, and gives their legend."""
     image = Column('image', [sample.image for sample in samples], [''] * len(samples))
     if isinstance(samples[0], Segments):
@@ -171,42 +163,6 @@ def training_pixels(cfg: Config) -> int | None:
     """Number of pixels of a training batch, None if the config does not tell."""
     size = (cfg.model.get('data_preprocessor') or {}).get('size') or cfg.get('crop_size')
     return cfg.train_dataloader.batch_size * size[0] * size[1] if size else None
-
-
-def draw_grid(columns: Sequence[Column], legend: Sequence[tuple[str, Sequence[int]]]) -> plt.Figure:
-    """Draws a row for each image.
-
-    Args:
-        columns: What is shown, left to right.
-        legend: Names with (R, G, B), 0 to 255; may be empty.
-
-    Returns:
-        The figure.
-    """
-    num_rows = len(columns[0].pictures)
-    height, width = columns[0].pictures[0].shape[:2]
-    cell = 2.8  # inches
-    legend_height = 0.7 + 0.05 * len(legend)
-    figure, axes = plt.subplots(
-        num_rows,
-        len(columns),
-        figsize=(len(columns) * cell, num_rows * (cell * height / width + 0.25) + legend_height),
-        dpi=130,
-        squeeze=False,
-        layout='constrained',
-    )
-    figure.get_layout_engine().set(h_pad=0.02, w_pad=0.04)
-    for column, column_axes in zip(columns, axes.T, strict=True):
-        column_axes[0].set_title(column.title, fontsize=12)
-        for axis, picture, note in zip(column_axes, column.pictures, column.notes, strict=True):
-            axis.imshow(picture, interpolation='nearest')
-            axis.set(xticks=[], yticks=[])
-            axis.set_xlabel(note, fontsize=9, labelpad=2)
-            axis.spines[:].set_visible(False)
-    if legend:
-        patches = [Patch(facecolor=np.array(colour) / 255, edgecolor='grey', label=name) for name, colour in legend]
-        figure.legend(handles=patches, loc='outside lower center', ncols=5, frameon=False, fontsize=9)
-    return figure
 
 
 if __name__ == '__main__':

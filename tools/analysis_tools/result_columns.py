@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -12,12 +11,18 @@ from mmplugins.functional.pixels.cross_entropy import pixel_cross_entropy
 from mmplugins.functional.pixels.hard_pixels import ohem_pixels
 from mmplugins.functional.pixels.regions import edge_weight
 from mmplugins.models.losses import OhemCrossEntropyLoss, StructureLoss
-
-UNLABELLED_COLOUR = (0, 0, 0)
-UNLABELLED_GREY = (128, 128, 128)  # where black is background
-KEPT_COLOUR = (255, 120, 0)
-
-Legend = list[tuple[str, Sequence[int]]]  # name and (R, G, B)
+from mmplugins.visualization.figures import Column, Legend
+from mmplugins.visualization.pictures import (
+    KEPT_COLOUR,
+    UNLABELLED_COLOUR,
+    UNLABELLED_GREY,
+    class_colours,
+    colourise,
+    edges,
+    grey,
+    heat,
+    highlight,
+)
 
 
 class Sample(NamedTuple):
@@ -50,20 +55,6 @@ class Segments(NamedTuple):
     numbers: Tensor
 
 
-class Column(NamedTuple):
-    """What one column shows.
-
-    Attributes:
-        title: Heading.
-        pictures: For each image RGB, uint8, shape (H, W, 3).
-        notes: A line below each picture; may be empty.
-    """
-
-    title: str
-    pictures: list[np.ndarray]
-    notes: list[str]
-
-
 def class_columns(
     samples: list[Sample], classes: Sequence[str], palette: Sequence[Sequence[int]] | None, ignore_index: int
 ) -> tuple[list[Column], Legend]:
@@ -78,8 +69,7 @@ def class_columns(
     Returns:
         The columns, and the legend of the classes that occur.
     """
-    if palette is None:
-        palette = [[round(255 * part) for part in mpl.colormaps['tab20'](i % 20)[:3]] for i in range(len(classes))]
+    palette = class_colours(len(classes), palette)
     notes = []
     for sample in samples:
         valid = sample.truth != ignore_index
@@ -119,10 +109,7 @@ def segment_column(
         painted = colourise(torch.where(sample.classes < 0, 255, sample.classes), palette)
         picture = np.where(sample.classes.numpy()[..., None] < 0, sample.image, 0.4 * sample.image + 0.6 * painted)
         numbers = sample.numbers.numpy()
-        edge = np.zeros(numbers.shape, dtype=bool)
-        edge[:, 1:] |= numbers[:, 1:] != numbers[:, :-1]
-        edge[1:] |= numbers[1:] != numbers[:-1]
-        picture[edge] = 255
+        picture[edges(numbers)] = 255
         pictures.append(picture.astype(np.uint8))
         notes.append(f'{len(set(numbers.ravel().tolist()) - {-1})} segments')
         seen |= set(sample.classes.unique().tolist())
@@ -131,13 +118,12 @@ def segment_column(
 
 def edge_weight_column(samples: list[Sample], loss: StructureLoss, ignore_index: int) -> Column:
     """Shows how much a structure loss weighs each pixel at the images' own size, from dark (1) to bright."""
-    colours = mpl.colormaps['inferno']
     pictures, notes = [], []
     for sample in samples:
         weight = edge_weight((sample.truth == 1)[None].float(), loss.kernel_size, loss.edge_weight)[0]  # (H, W)
         valid = sample.truth != ignore_index
         weight[~valid] = 0
-        pictures.append((255 * colours(weight.numpy() / (1 + loss.edge_weight))[..., :3]).astype(np.uint8))
+        pictures.append(heat(weight, 1 + loss.edge_weight))
         notes.append(f'up to {weight.max():.1f}, mean {weight[valid].mean():.1f}')
     return Column(f'edge weight (1 to {1 + loss.edge_weight:g})', pictures, notes)
 
@@ -203,32 +189,3 @@ def kept_pixels(
         )
         kept.extend(hard.kept.numpy())
     return kept
-
-
-# Pictures -------------------------------------------------------------------------------------------------------------
-
-
-def colourise(index: Tensor, palette: Sequence[Sequence[int]]) -> np.ndarray:
-    """Gives each class its colour and everything else the unlabelled one.
-
-    Args:
-        index: Class indices, shape (H, W).
-        palette: (R, G, B) of each class, 0 to 255.
-
-    Returns:
-        uint8, shape (H, W, 3).
-    """
-    colours = np.full((256, 3), UNLABELLED_COLOUR, dtype=np.uint8)
-    colours[: len(palette)] = palette
-    return colours[index.clamp(0, 255).numpy()]
-
-
-def grey(values: Tensor) -> np.ndarray:
-    """Makes values in [0, 1], shape (H, W), a grey picture, uint8, shape (H, W, 3)."""
-    return np.repeat((255 * values.float()).round().to(torch.uint8).numpy()[..., None], 3, axis=2)
-
-
-def highlight(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Colours the pixels of a mask, bool, shape (H, W), on a pale grey copy of an image, uint8, shape (H, W, 3)."""
-    pale = 0.45 * image.mean(axis=2, keepdims=True) + 0.5 * 255
-    return np.where(mask[..., None], np.array(KEPT_COLOUR), pale).astype(np.uint8)

@@ -18,6 +18,7 @@ from mmplugins.functional.checks.labels import (
 )
 from mmplugins.functional.compat import compiled_where_exact
 from mmplugins.functional.device import full_precision, without_autocast
+from mmplugins.functional.pixels.cross_entropy import pixel_cross_entropy
 from mmplugins.functional.pixels.reduction import check_reduction
 from mmplugins.functional.upsampled import UpsampledLogits
 
@@ -162,6 +163,48 @@ class BaseLabelLoss(BaseLoss):
                 f'class_weight has {len(self.class_weight)} entries, but the logits have {pred.shape[1]} classes'
             )
         return label, ignore_index, class_weight_of(self.class_weight.to(pred.dtype), label, ignore_index)
+
+
+class HardPixelLoss(BaseLabelLoss):
+    """Base class of losses that keep a part of the pixels; ``kept_pixels`` says which.
+
+    Args:
+        **shared: Settings of ``BaseLabelLoss``.
+    """
+
+    @torch.no_grad()
+    def kept_pixels(
+        self, pred: Tensor | UpsampledLogits, target: Tensor, ignore_index: int | None = None, **kwargs
+    ) -> Tensor:
+        """Selects the pixels that a call with the same arguments keeps; for pictures.
+
+        Args:
+            pred: As ``forward`` takes it.
+            target: As ``forward`` takes it.
+            ignore_index: As ``forward`` takes it.
+            **kwargs: Likewise; what has no part in the selection is not used.
+
+        Returns:
+            bool, (N, H, W); pixels that are not valid are not kept.
+        """
+        pred = full_precision(pred.detach())
+        with without_autocast(pred.device):
+            ignore_index = self.ignore_index if ignore_index is None else ignore_index
+            label, ignore_index, class_weight = self.check(pred, target, None, ignore_index)
+            pixel_loss = pixel_cross_entropy(pred, label, ignore_index)
+            return self.select(pred, label, pixel_loss, class_weight, ignore_index, **kwargs)
+
+    @abstractmethod
+    def select(
+        self,
+        pred: Tensor | UpsampledLogits,
+        label: Tensor,
+        pixel_loss: Tensor,
+        class_weight: Tensor | None,
+        ignore_index: int,
+        **kwargs,
+    ) -> Tensor:
+        """Selects pixels, (N, H, W), by their cross entropy (N, H, W); see ``kept_pixels``."""
 
 
 def class_weight_tensor(class_weight: Sequence[float] | str | None) -> Tensor | None:

@@ -14,16 +14,16 @@ from mmengine.logging import MessageHub
 from torch import Tensor
 
 from mmplugins.functional.pixels.cross_entropy import pixel_cross_entropy
-from mmplugins.functional.pixels.hard_pixels import ohem_pixels
+from mmplugins.functional.pixels.hard_pixels import HardPixels, ohem_pixels
 from mmplugins.functional.pixels.reduction import reduce_loss
 from mmplugins.functional.upsampled import UpsampledLogits
 from mmplugins.registry import MODELS
 
-from .base import BaseLabelLoss
+from .base import HardPixelLoss
 
 
 @MODELS.register_module()
-class OhemCrossEntropyLoss(BaseLabelLoss):
+class OhemCrossEntropyLoss(HardPixelLoss):
     """Mean cross entropy over the pixels whose true class has a probability of at most a threshold.
 
     1. A valid pixel is hard if the softmax probability of its true class is at most ``thresh``.
@@ -119,9 +119,7 @@ class OhemCrossEntropyLoss(BaseLabelLoss):
         """Computes the loss; see the class for the steps."""
         label, ignore_index, class_weight = self.check(pred, target, weight, ignore_index)
         pixel_loss = pixel_cross_entropy(pred, label, ignore_index)
-        hard = ohem_pixels(  # steps 1 and 2
-            pred.detach(), label, pixel_loss.detach(), self.thresh, self.min_kept, self.threshold_stride, ignore_index
-        )
+        hard = self._hard_pixels(pred.detach(), label, pixel_loss.detach(), ignore_index)  # steps 1 and 2
         if self.training:
             self._log(hard.kept_fraction)
 
@@ -132,6 +130,23 @@ class OhemCrossEntropyLoss(BaseLabelLoss):
         if weight is not None:
             share = share * weight
         return reduce_loss(pixel_loss * share, reduction, count, avg_factor)
+
+    def select(
+        self,
+        pred: Tensor | UpsampledLogits,
+        label: Tensor,
+        pixel_loss: Tensor,
+        class_weight: Tensor | None,
+        ignore_index: int,
+        **kwargs,
+    ) -> Tensor:
+        """Selects pixels, steps 1 and 2; see ``kept_pixels``."""
+        return self._hard_pixels(pred, label, pixel_loss, ignore_index).kept
+
+    def _hard_pixels(
+        self, pred: Tensor | UpsampledLogits, label: Tensor, pixel_loss: Tensor, ignore_index: int
+    ) -> HardPixels:
+        return ohem_pixels(pred, label, pixel_loss, self.thresh, self.min_kept, self.threshold_stride, ignore_index)
 
     @torch.compiler.disable
     def _log(self, kept_fraction: Tensor) -> None:

@@ -5,9 +5,11 @@ Paper: PFNet (CVPR 2021), the loss of the focus maps, after F3Net (AAAI 2020); r
 does not. F3Net's and PraNet's losses add 1 to intersection and union; PFNet's and this one do not.
 """
 
+import torch
 from torch import Tensor
 
-from mmplugins.functional.pixels.regions import check_kernel_size, check_variant, structure_loss
+from mmplugins.functional.checks.binary_masks import read_mask
+from mmplugins.functional.pixels.regions import check_kernel_size, check_variant, edge_weight, structure_loss
 from mmplugins.functional.upsampled import UpsampledLogits
 from mmplugins.registry import MODELS
 
@@ -78,6 +80,25 @@ class StructureLoss(BaseRegionLoss):
     def per_image(self, logits: Tensor | UpsampledLogits, mask: Tensor, count: Tensor | None) -> Tensor:
         """Computes the loss of each image, (N,)."""
         return structure_loss(logits, mask, count, self.kernel_size, self.edge_weight, self.variant)
+
+    @torch.no_grad()
+    def pixel_weight(self, target: Tensor, ignore_index: int | None = None) -> Tensor:
+        """Weighs pixels as a call with the same mask does, step 1; for pictures.
+
+        Args:
+            target: As ``forward`` takes it.
+            ignore_index: As ``forward`` takes it.
+
+        Returns:
+            Shape (N, H, W), 1 to 1 + ``edge_weight``; 0 where a pixel is not valid.
+        """
+        mask = target.squeeze(1) if target.dim() == 4 else target  # (N, H, W)
+        ignore_index = self.ignore_index if ignore_index is None else ignore_index
+        mask, valid = read_mask(mask, ignore_index, self._reads)
+        weight = edge_weight(
+            mask.float() if valid is None else mask.float() * valid, self.kernel_size, self.edge_weight
+        )
+        return weight if valid is None else weight * valid
 
     def extra_repr(self) -> str:
         """Shows the settings in ``print(model)``."""

@@ -16,11 +16,11 @@ from mmplugins.functional.pixels.reduction import reduce_loss
 from mmplugins.functional.upsampled import UpsampledLogits
 from mmplugins.registry import MODELS
 
-from .base import BaseLabelLoss
+from .base import HardPixelLoss
 
 
 @MODELS.register_module()
-class TopKCrossEntropyLoss(BaseLabelLoss):
+class TopKCrossEntropyLoss(HardPixelLoss):
     """Mean cross entropy over the hardest pixels of each image.
 
     1. The share of pixels falls linearly from all at step 0 to ``top_k_percent_pixels`` at
@@ -106,10 +106,8 @@ class TopKCrossEntropyLoss(BaseLabelLoss):
         if class_weight is not None:
             pixel_loss = pixel_loss * class_weight
 
-        if self.hard_example_mining_step and step is None:  # step 1
-            step = current_iteration()
         pixels = pixel_loss.flatten(1)  # (N, HW)
-        k = topk_count(step or 0, pixels.shape[1], self.top_k_percent_pixels, self.hard_example_mining_step)
+        k = self._count(pixels.shape[1], step)  # step 1
 
         kept, index = pixels.topk(k, dim=1, sorted=False)  # step 2, (N, k)
         if weight is not None:
@@ -117,6 +115,27 @@ class TopKCrossEntropyLoss(BaseLabelLoss):
         if reduction == 'none':
             return torch.zeros_like(pixels).scatter(1, index, kept).view_as(pixel_loss)
         return reduce_loss(kept, reduction, kept.numel(), avg_factor)  # step 3
+
+    def select(
+        self,
+        pred: Tensor | UpsampledLogits,
+        label: Tensor,
+        pixel_loss: Tensor,
+        class_weight: Tensor | None,
+        ignore_index: int,
+        step: int | None = None,
+        **kwargs,
+    ) -> Tensor:
+        """Selects pixels, steps 1 and 2; see ``kept_pixels``."""
+        pixels = (pixel_loss if class_weight is None else pixel_loss * class_weight).flatten(1)  # (N, HW)
+        _, index = pixels.topk(self._count(pixels.shape[1], step), dim=1, sorted=False)
+        kept = torch.zeros_like(pixels, dtype=torch.bool).scatter_(1, index, True).view_as(label)
+        return kept & (label != ignore_index)
+
+    def _count(self, num_pixels: int, step: int | None) -> int:
+        if self.hard_example_mining_step and step is None:
+            step = current_iteration()
+        return topk_count(step or 0, num_pixels, self.top_k_percent_pixels, self.hard_example_mining_step)
 
     def extra_repr(self) -> str:
         """Shows the settings in ``print(model)``."""

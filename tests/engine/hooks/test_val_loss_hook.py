@@ -27,6 +27,13 @@ needs_mmseg = pytest.mark.skipif(problem_with('mmseg') is not None, reason=f'mms
 needs_mmdet = pytest.mark.skipif(problem_with('mmdet') is not None, reason=f'mmdet: {problem_with("mmdet")}')
 NEEDS = {'pspnet': needs_mmseg, 'detr': needs_mmdet, 'mask2former': needs_mmdet, 'aot': needs_mmseg}
 HOOK = dict(type='mmplugins.ValLossHook')
+PICTURES = dict(type='mmplugins.LossPictureHook', interval=2)
+DRAWN = {
+    'pspnet': {'look_pixels'},
+    'detr': {'look_matching'},
+    'mask2former': {'look_matching', 'look_points'},
+    'aot': {'look_clip'},
+}
 
 
 @pytest.fixture(scope='module')
@@ -45,11 +52,12 @@ def data(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize('name', [pytest.param(name, marks=NEEDS[name]) for name in KINDS])
 def test_training_is_the_same_with_and_without(name, data, tmp_path):
+    """With the pictures of ``LossPictureHook`` too: at iterations 1, 2 and 4."""
     found = {}
-    for hooks in ((), (HOOK,)):
+    for hooks in ((), (HOOK, PICTURES)):
         runner, trace = train(training(name, data(KINDS[name]), tmp_path / str(len(hooks)), hooks=hooks))
         found[len(hooks)] = runner.model.state_dict(), trace
-    (weights, without), (same, trace) = found[0], found[1]
+    (weights, without), (same, trace) = found[0], found[2]
     assert trace.losses == without.losses
     assert len(trace.losses) == 4
     assert weights.keys() == same.keys()
@@ -64,6 +72,12 @@ def test_training_is_the_same_with_and_without(name, data, tmp_path):
         parts = [value for key, value in metrics.items() if key in expected and key != 'val/loss']
         assert metrics['val/loss'] == pytest.approx(sum(parts), rel=1e-4)
     assert trace.metrics[0]['val/loss'] != trace.metrics[1]['val/loss']
+    pictures = {path.stem for path in (tmp_path / '2').glob('*/vis_data/vis_image/look_*.png')}
+    assert pictures == {f'{kind}_{step}' for kind in DRAWN[name] for step in (1, 2, 4)}
+    assert not list((tmp_path / '0').glob('*/vis_data/vis_image/*'))
+    log = next((tmp_path / '2').glob('*/vis_data/scalars.json')).read_text()
+    assert log.count('match_stability') == (3 if 'look_matching' in DRAWN[name] else 0)
+    assert 'cannot draw' not in next((tmp_path / '2').glob('*/*.log')).read_text()
 
 
 @needs_mmseg

@@ -185,6 +185,36 @@ class BatchHungarianAssigner(BaseAssigner):
         return self._match(images, stacked)
 
     @torch.no_grad()
+    def cost_terms(
+        self,
+        pred_instances: InstanceData,
+        gt_instances: InstanceData,
+        img_meta: dict | None = None,
+        stacked: Sequence[str] = (),
+        **kwargs,
+    ) -> dict[str, Tensor]:
+        """Computes each cost of one image by itself, as ``assign_batch`` adds them up; for pictures.
+
+        Args:
+            pred_instances: Of the image, as ``assign_batch`` takes it.
+            gt_instances: Likewise.
+            img_meta: Likewise.
+            stacked: Likewise.
+            **kwargs: The image's value of what is handed to the costs.
+
+        Returns:
+            (L, Q, G) by the name of the cost's type, numbered where a type comes twice.
+        """
+        found: dict[str, Tensor] = {}
+        terms = self._terms(_Image(pred_instances, gt_instances, img_meta, kwargs), stacked)
+        for cost, term in zip(self.match_costs, terms, strict=True):
+            name = type(cost).__name__
+            while name in found:
+                name += "'"
+            found[name] = term
+        return found
+
+    @torch.no_grad()
     def _match(self, images: Sequence[_Image], stacked: Sequence[str] | None) -> IndexPairs:
         """Returns the pairs of each layer of each image; see the class for the steps.
 
