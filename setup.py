@@ -76,6 +76,7 @@ setup(
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
     packages=find_packages(include=['mmplugins', 'mmplugins.*']),
+    package_data={'mmplugins.report': ['style.css']},
     # PyTorch is left to the user, as in all OpenMMLab packages: which build is right depends on the machine.
     # So is mmengine, which two distributions provide; without it, the first use of a registry says what
     # to install, and mmplugins.functional works.

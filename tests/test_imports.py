@@ -35,7 +35,7 @@ ALLOWED = {
     'datasets': {'functional', 'registry', 'hosts', 'datasets/transforms'},
     'evaluation/functional': {'functional'},
     'evaluation/metrics': {'functional', 'registry', 'hosts', 'evaluation/functional', 'visualization'},
-    'engine': {'functional', 'registry', 'hosts', 'visualization'},
+    'engine': {'functional', 'registry', 'hosts', 'visualization', 'version'},
     'engine/hooks': {'functional', 'registry', 'hosts', 'engine', 'visualization'},
     'engine/schedulers': {'functional', 'registry', 'hosts', 'engine'},
     'engine/optimizers': {'functional', 'registry', 'hosts', 'engine'},
@@ -54,6 +54,7 @@ ALLOWED = {
     # Programs stand on everything.
     'demo': {'apis', 'datasets/transforms', 'engine', 'models/segmentors/aot', 'visualization'},
     'doctor': {'functional', 'registry', 'hosts', 'ops', 'version', 'wheels', 'engine'},
+    'report': {'version'},
     'models': set(),
     'evaluation': set(),
 }
@@ -78,6 +79,7 @@ ALLOWED_HOSTS = {
     'configs': {'mmengine', 'mmcv', 'mmseg', 'mmdet'},
     'demo': {'mmengine'},
     'doctor': {'mmengine'},
+    'report': set(),
     'models': set(),
 }
 

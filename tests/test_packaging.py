@@ -51,6 +51,7 @@ def test_wheel_holds_what_mim_expects(wheel):
     assert 'mmplugins/models/losses/ohem_cross_entropy_loss.py' in names
     assert 'mmplugins/configs/detr/detr_r18_w32_d128_1xb8_150e_bccd_192x256.py' in names
     assert 'mmplugins/configs/_base_/datasets/bccd_192x256.py' in names
+    assert 'mmplugins/report/style.css' in names
     assert not [name for name in names if name.startswith(('tests/', 'mmplugins/.mim/tests')) or name.endswith('.pyc')]
 
 

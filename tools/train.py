@@ -29,6 +29,7 @@ from mmplugins.engine.launch import (
     load_config,
     type_name,
 )
+from mmplugins.engine.run_record import RunRecordHook
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -71,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.channels_last:
             runner.model.to(memory_format=torch.channels_last)
         runner.register_hook(SafeCheckpointHook())
+        runner.register_hook(RunRecordHook(args.config, argv))
         runner.register_hook(CheckpointFitHook('--resume' if cfg.get('resume') else 'load_from'))
         runner.train()
     except UsageError as error:

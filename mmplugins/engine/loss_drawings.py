@@ -44,7 +44,7 @@ def draw_pixels(record: LossRecorder, meta: Mapping | None) -> Figure | None:
     binary = first.kind == 'weight' or first.targets[-1].is_floating_point()
     columns = [Column('image', images, blank), *_truth(first, binary, meta, blank)]
     for name, found in record.pixels.items():
-        columns.append(_seen(name, found, images))
+        columns.append(_seen(_short(name, record.pixels), found, images))
     return draw_columns(columns)
 
 
@@ -120,7 +120,7 @@ def draw_clip(record: LossRecorder) -> Figure | None:
         for name, found in record.pixels.items():
             kept = _of_frame(found, index, len(frames))
             pictures.append(_pale(frame) if kept is None else highlight(frame, kept[0].cpu().numpy()))
-            notes.append('' if kept is None else f'{kept[0].float().mean():.0%} kept by {_short(name, found)}')
+            notes.append('' if kept is None else f'{kept[0].float().mean():.0%} kept by {_short(name, record.pixels)}')
         columns.append(Column(f'frame {index}' + (', reference' if index == 0 else ''), pictures, notes))
     return draw_columns(columns, cell=2.4)
 
@@ -169,7 +169,7 @@ def _truth(found: Pixels, binary: bool, meta: Mapping | None, blank: list[str]) 
     ]
 
 
-def _seen(name: str, found: Pixels, images: Sequence[np.ndarray]) -> Column:
+def _seen(label: str, found: Pixels, images: Sequence[np.ndarray]) -> Column:
     """Returns the column of a loss."""
     maps = found.maps[-1].cpu()
     if found.kind == 'kept':
@@ -177,16 +177,17 @@ def _seen(name: str, found: Pixels, images: Sequence[np.ndarray]) -> Column:
         shares = maps.flatten(1).sum(1) / valid
         notes = [f'{share:.0%} of the pixels' for share in shares.tolist()]
         pictures = [highlight(image, kept.numpy()) for image, kept in zip(images, maps, strict=True)]
-        return Column(f'kept by {_short(name, found)}', pictures, notes)
+        return Column(f'kept by {label}', pictures, notes)
     top = max(float(maps.max()), 1.0)
     notes = [f'up to {one.max():.1f}, mean {one.mean():.1f}' for one in maps]
-    return Column(f'weight of {_short(name, found)}', [heat(one, top) for one in maps], notes)
+    return Column(f'weight of {label}', [heat(one, top) for one in maps], notes)
 
 
-def _short(name: str, found: Pixels) -> str:
-    """Names a loss and the head that it is in."""
+def _short(name: str, pixels: Mapping[str, Pixels]) -> str:
+    """Names a loss, and the head that it is in where another has its name."""
+    label = pixels[name].label
     head = '.'.join(part for part in name.split('.') if part != 'loss_decode' and not part.isdecimal())
-    return f'{found.label}, {head}' if head else found.label
+    return f'{label}, {head}' if [one.label for one in pixels.values()].count(label) > 1 else label
 
 
 # Clips ----------------------------------------------------------------------------------------------------------------

@@ -44,11 +44,11 @@ def draw_columns(columns: Sequence[Column], legend: Legend = (), cell: float = 2
     num_rows = len(columns[0].pictures)
     height, width = columns[0].pictures[0].shape[:2]
     legend_height = 0.7 + 0.05 * len(legend) if legend else 0.3
-    size = (len(columns) * cell, num_rows * (cell * height / width + 0.25) + legend_height)
+    size = (len(columns) * cell, num_rows * (0.97 * cell * height / width + 0.22) + legend_height)
     figure, axes = new_figure(num_rows, len(columns), size)
     figure.get_layout_engine().set(h_pad=0.02, w_pad=0.04)
     for column, column_axes in zip(columns, axes.T, strict=True):
-        column_axes[0].set_title(column.title, fontsize=12)
+        column_axes[0].set_title(column.title, fontsize=12 if len(column.title) < 24 else 9)
         for axis, picture, note in zip(column_axes, column.pictures, column.notes, strict=True):
             axis.imshow(picture, interpolation='nearest')
             axis.set(xticks=[], yticks=[])

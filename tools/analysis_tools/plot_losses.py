@@ -6,7 +6,6 @@ python tools/analysis_tools/plot_losses.py WORK_DIR --out curve.png --metric coc
 The losses of a decoder's layers before the last (d0.loss_cls, ...) are in the total, and have no curve of their own.
 """
 
-import json
 import re
 import sys
 from argparse import ArgumentParser
@@ -18,6 +17,8 @@ import matplotlib
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 import numpy as np
+
+from mmplugins.report.work_dir import read_scalars
 
 Curve = list[tuple[int, float]]  # (step, value)
 AUXILIARY = re.compile(r'^d\d+\.')
@@ -54,22 +55,10 @@ def read_curves(work_dir: Path) -> dict[str, Curve]:
     Raises:
         ValueError: There are no scalars, or a line is damaged.
     """
-    files = sorted(work_dir.glob('*/vis_data/scalars.json'))  # the names are times
     values: dict[str, dict[int, float]] = {}
-    for file in files:
-        for number, line in enumerate(file.read_text().splitlines(), start=1):
-            try:
-                scalars = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f'{file}, line {number} is no JSON ({error}); remove the line or the file') from error
-            for name, value in scalars.items():
-                if isinstance(value, int | float):
-                    values.setdefault(name, {})[scalars.get('step', 0)] = value
-    if not values:
-        raise ValueError(
-            f"'{work_dir}' has no */vis_data/scalars.json with scalars in it; give the --work-dir of a training whose "
-            "visualizer has vis_backends=[dict(type='LocalVisBackend')]"
-        )
+    for scalars in read_scalars(work_dir):
+        for name, value in scalars.items():
+            values.setdefault(name, {})[scalars.get('step', 0)] = value
     return {name: sorted(points.items()) for name, points in values.items()}
 
 
