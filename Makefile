@@ -89,6 +89,7 @@ miou = json.loads(result.read_text())['mIoU']
 print(f'\nvalidation mIoU: {miou:.1f} % (expected: at least 60 %)')
 print(f'images, truth, prediction, pixels that OHEM trains on: {demo / "results.png"}')
 print(f'loss curves: {demo / "losses.png"}')
+print(f'the training as one page, for a browser: {demo / "report.html"}')
 sys.exit(0 if miou >= 60 else 'The demo failed: the mIoU is too low.')
 endef
 export DEMO_SUMMARY
@@ -106,6 +107,7 @@ demo: .venv/.ready
 	@$(RUN) -W ignore tools/analysis_tools/draw_results.py $(DEMO_CONFIG) "$$(cat $(DEMO)/train/last_checkpoint)" \
 	  --out $(DEMO)/results.png --cfg-options $(DEMO_DATA)
 	@$(RUN) tools/analysis_tools/plot_losses.py $(DEMO)/train --out $(DEMO)/losses.png
+	@$(RUN) -m mmplugins.report $(DEMO)/train --out $(DEMO)/report.html
 	@$(RUN) -c "$$DEMO_SUMMARY"
 
 test: lint

@@ -47,10 +47,10 @@ def panels(run: Run) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     rates = [name for name in RATES if name in training]
     if training.get('base_lr') == training.get('lr'):
         rates = [name for name in rates if name != 'base_lr']
-    yield 'Rates', [_panel(TITLES.get(name, name), {name: training[name]}) for name in rates]
-    work = [_panel(TITLES['time'], {name: training[name] for name in WORK[:2] if name in training})]
+    work = [_panel(TITLES.get(name, name), {name: training[name]}) for name in rates]
+    work += [_panel(TITLES['time'], {name: training[name] for name in WORK[:2] if name in training})]
     work += [_panel(TITLES[name], {name: training[name]}) for name in WORK[2:] if name in training]
-    yield 'Work', [one for one in work if one[1]]
+    yield 'Rates and work', work
     told = {*losses, *kept, *matching, *RATES, *WORK}
     rest = [name for name in training if name not in told]
     yield 'Also logged', [_panel(name, {name: training[name]}, from_zero=False) for name in rest]

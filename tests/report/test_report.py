@@ -106,8 +106,8 @@ def test_every_curve_has_its_panel(tmp_path):
     assert found.pop('Losses') == ['loss, total', 'decode.loss_ohem', 'loss_new']
     assert found.pop('What the losses see') == ['pixels kept by ohem', 'class error of matched queries, %']
     assert found.pop('Metrics') == ['mIoU']
-    assert found.pop('Rates') == ['learning rate']
-    assert found.pop('Work') == ['seconds a step, and of these for data', 'gradient norm']
+    work = ['learning rate', 'seconds a step, and of these for data', 'gradient norm']
+    assert found.pop('Rates and work') == work
     assert found == {'Also logged': ['acc']}
     svg = dict(dict(panels(run))['Losses'])['loss, total']
     assert re.findall(r'>(\w+) <b>([\d.]+)</b>', svg) == [('training', '3'), ('validation', '2.5')]

@@ -8,13 +8,22 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import MessageHub
 from mmengine.model import BaseModel, ImgDataPreprocessor
 from mmengine.structures import BaseDataElement
 
 from mmplugins.engine.hooks import LossPictureHook, loss_picture_hook
-from mmplugins.engine.loss_drawings import draw_clip, draw_matching, draw_pixels, draw_sampled_points, match_stability
+from mmplugins.engine.loss_drawings import (
+    _of_frame,
+    draw_clip,
+    draw_matching,
+    draw_pixels,
+    draw_sampled_points,
+    match_stability,
+)
 from mmplugins.engine.loss_records import LossRecorder
 from mmplugins.functional.upsampled import UpsampledLogits
+from mmplugins.hosts import problem_with
 from mmplugins.models.losses import OhemCrossEntropyLoss, SetCriterion, StructureLoss
 from mmplugins.visualization.figures import to_image
 from mmplugins.visualization.pictures import input_images
@@ -226,3 +235,47 @@ def test_a_picture_that_fails_is_told_once(monkeypatch, caplog):
 def test_settings():
     with pytest.raises(ValueError, match='interval and max_images are at least 1, got 0 and 3'):
         LossPictureHook(interval=0)
+
+
+@pytest.mark.skipif(problem_with('mmseg') is not None, reason=f'mmseg: {problem_with("mmseg")}')
+@pytest.mark.parametrize('aux_loss_steps', [100, 0])
+def test_a_clip(aux_loss_steps):
+    """Each frame has its own objects, identities, prediction and kept pixels; the reference may be not decoded."""
+    from tests.models.segmentors.aot.aot_models import clips, moving_masks, samples, tiny_aot
+
+    model = tiny_aot(train_cfg=dict(aux_loss_steps=aux_loss_steps, gap=1), max_objects=3).train()
+    masks = moving_masks(length=4)
+    inputs = list((127 + 60 * clips(length=4)).clamp(0, 255).to(torch.uint8))
+    hub = MessageHub.get_current_instance()
+    hub.update_info('iter', 0)
+    record = LossRecorder(model, max_images=1)
+    assert record.attach()
+    model(**model.data_preprocessor(dict(inputs=inputs, data_samples=samples(masks)), True), mode='loss')
+    record.detach()
+    assert traces(model) == 0
+    assert 'resize' not in vars(model.network)
+    clip, kept = record.clip, record.pixels['loss_decode.0']
+    assert clip.stored == [1, 2, 3]  # the long-term memory of frames 1, 2, 3
+    assert len(clip.identities) == 3  # the last frame is not needed any more
+    for frame, identities in enumerate(clip.identities):
+        assert torch.equal(identities > 0, masks[:1, frame] > 0)
+    decoded = 4 if aux_loss_steps else 3
+    assert [len(one) for one in (clip.decoded, kept.maps)] == [decoded, decoded]
+    for frame in range(4):
+        found = _of_frame(kept, frame, 4)
+        if frame == 0 and not aux_loss_steps:
+            assert found is None
+            continue
+        call = [one is found for one in kept.maps].index(True)
+        assert torch.equal(kept.targets[call], masks[:1, frame])
+        assert torch.equal(kept.predictions[call], clip.decoded[frame - (4 - decoded)])
+    figure = draw_clip(record)
+    axes = np.array(figure.axes).reshape(4, 4)  # rows, frames
+    assert [axis.get_title() for axis in axes[0]] == ['frame 0, reference', 'frame 1', 'frame 2', 'frame 3']
+    assert [axis.get_xlabel() for axis in axes[0]] == [
+        'objects, given',
+        *(f'sees frame {frame}; long-term: {frame + 1}' for frame in range(3)),
+    ]
+    assert axes[1][3].get_xlabel() == 'not needed in the memory'
+    assert axes[2][0].get_xlabel() == ('prediction' if aux_loss_steps else 'not decoded')
+    assert axes[3][1].get_xlabel() == '100% kept by topk'
