@@ -19,10 +19,10 @@ KINDS = {'pspnet': 'semantic', 'detr': 'panoptic', 'mask2former': 'panoptic', 'a
 
 
 def make_data(folder: Path, kind: str) -> Path:
-    """Writes three images for training and three for validation, or two videos."""
+    """Writes three images for training and two for validation, or two videos."""
     if kind == 'video':
         return make_videos(folder)
-    run('tools/dataset_converters/make_sample_data.py', folder, '--kind', kind, '--train', 3, '--val', 3)
+    run('tools/dataset_converters/make_sample_data.py', folder, '--kind', kind, '--train', 3, '--val', 2)
     return folder
 
 
@@ -72,14 +72,15 @@ class Trace(Hook):
         self.metrics.append(dict(metrics))
 
 
-def train(cfg: Config) -> tuple[Runner, Trace]:
+def train(cfg: Config, *hooks: Hook) -> tuple[Runner, Trace]:
     """Trains on one thread, and forgets mmengine's globals at the end."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     trace = Trace()
     try:
         runner = Runner.from_cfg(cfg)
-        runner.register_hook(trace)
+        for hook in (trace, *hooks):
+            runner.register_hook(hook)
         runner.train()
     finally:
         torch.set_num_threads(threads)
