@@ -84,6 +84,8 @@ class _PixelCrossEntropy(torch.autograd.Function):
                 grad[i].index_copy_(1, place, part)
         else:
             grad = log_prob.exp().mul_(grad_loss[:, None]).scatter_add_(1, index, -grad_loss[:, None])
+            if not cpu_kernels(grad) or ignored.any():  # 0 times what is not finite would be NaN there
+                grad.masked_fill_(ignored[:, None], 0)
         return grad.unflatten(2, ctx.size), None, None
 
 

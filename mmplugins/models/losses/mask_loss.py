@@ -106,6 +106,7 @@ class BaseMaskLoss(DeferredChecks, nn.Module, metaclass=ABCMeta):
                 f'{tuple(mask_logits.shape)} and {tuple(masks.shape)}; take the matched ones of both'
             )
         number, every = len(masks), torch.arange(len(masks))
+        valid = valid if number else None
         if valid is not None and valid.dim() == 3:  # a map each: M images of one mask
             inputs = self.inputs(mask_logits[None, :, None], masks.split(1), valid.unbind())
             pairs = pack_pairs([[(every[:1] * 0, every[:1] * 0)] * number], 1, [1] * number, masks.device)

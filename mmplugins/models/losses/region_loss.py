@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 
+import torch
 from torch import Tensor
 
 from mmplugins.functional.checks.binary_masks import as_maps, read_mask
@@ -53,6 +54,8 @@ class BaseRegionLoss(BaseLoss):
         mask, count = read_mask(mask, ignore_index, self._reads)
         if weight is not None:
             count = weight if count is None else weight * count
+        if count is None and not mask.numel():
+            count = torch.ones_like(mask, dtype=torch.bool)  # an image without pixels has no valid one
         images = len(logits) if count is None else (count != 0).flatten(1).any(1).sum()
         return reduce_loss(self.per_image(logits, mask, count), reduction, images, avg_factor)
 

@@ -48,3 +48,17 @@ def test_backward_twice():
     value = pixel_cross_entropy(logits, label, 255)
     first = torch.autograd.grad(value, logits, upstream, retain_graph=True)[0]
     assert torch.equal(torch.autograd.grad(value, logits, upstream)[0], first)
+
+
+@pytest.mark.usefixtures('each_path')
+@pytest.mark.parametrize('value', [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize('counted', [1, 30])
+def test_ignored_pixels_have_no_gradient_whatever_their_logits(value, counted):
+    """Fuzzing found NaN there where most pixels count, and on the plain path everywhere."""
+    logits, label, _ = case()
+    with torch.no_grad():
+        logits[:, 2, 0, :3] = value
+    share = torch.zeros(2, 5, 6).flatten().index_fill(0, torch.arange(60)[-counted:], 1).view(2, 5, 6)
+    (grad,) = torch.autograd.grad((pixel_cross_entropy(logits, label, 255) * share).sum(), logits)
+    assert grad.isfinite().all()
+    assert torch.count_nonzero(grad[:, :, 0, :3]) == 0

@@ -428,3 +428,11 @@ class MaskLossContract:
         for name, value in losses.items():
             torch.testing.assert_close(value.cpu(), expected[name], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(grad.cpu(), expected_grad, rtol=1e-3, atol=1e-5)
+
+    @pytest.mark.parametrize('shape', [(40, 52), (0, 40, 52)])
+    def test_no_masks_and_a_map_of_valid_pixels(self, shape):
+        """Fuzzing found a ValueError where there is a map for each of no masks."""
+        logits, masks = self.example(number=0)
+        losses = self.build()(logits.requires_grad_(), masks, valid=torch.ones(shape, dtype=torch.bool))
+        assert [float(value) for value in losses.values()] == [0.0, 0.0]
+        sum(losses.values()).backward()
