@@ -84,3 +84,11 @@ class RegionLossContract(LossContract):
             self.run(self.build(), logits.expand(2, 2, 7, 9), mask)
         with pytest.raises(ValueError, match=r'expected a weight for each pixel, \(2, 7, 9\), got \(7, 9\)'):
             self.run(self.build(), logits, mask, weight=torch.ones(7, 9))
+
+    @pytest.mark.parametrize('shape', [(2, 0, 9), (2, 7, 0), (0, 7, 9)])
+    def test_images_without_pixels_have_no_loss(self, shape):
+        """Fuzzing found 1, the soft IoU loss of an empty mask."""
+        logits = torch.zeros(shape[0], 1, *shape[1:], requires_grad=True)
+        value = self.run(self.build(), logits, torch.zeros(shape, dtype=torch.bool))
+        assert float(value) == 0
+        value.backward()
