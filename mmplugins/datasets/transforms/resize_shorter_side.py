@@ -53,14 +53,14 @@ class ResizeShorterSide(BaseTransform):
         if self.cut:
             side = self.scale
             if self.max_size is not None and longer / shorter * side > self.max_size:
-                side = round(self.max_size * shorter / longer)
+                side = max(1, round(self.max_size * shorter / longer))  # of a line, such as 1 by 1000
             sides = (side, int(side * longer / shorter))
         else:
             factor = self.scale / shorter
             new = (self.scale, factor * longer)
             if self.max_size is not None and new[1] > self.max_size:
                 new = tuple(length * self.max_size / new[1] for length in new)
-            sides = tuple(int(length + 0.5) for length in new)
+            sides = tuple(max(1, int(length + 0.5)) for length in new)
         return sides if width <= height else sides[::-1]
 
     def transform(self, results: dict) -> dict:
