@@ -22,12 +22,13 @@ DEMO := work_dirs/demo
 DEMO_CONFIG := configs/pspnet/pspnet_r18-d8_w32-ohem_1xb8-400_sample-96x128.py
 DEMO_DATA := $(foreach split,train val test,$(split)_dataloader.dataset.data_root=$(DEMO)/data)
 
-.PHONY: help demo test test-compiled docs bench bench-compiled lint clean
+.PHONY: help demo test fuzz test-compiled docs bench bench-compiled lint clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo            make small data, train PSPNet with OHEM on it, evaluate, draw'
 	@echo 'make test            ruff and every test; no compiler'
+	@echo 'make fuzz            2,000 random cases of every component beside float64 formulas; `make test` runs 100'
 	@echo 'make test-compiled   the plain operators beside those of compiled mmcv (environment: .venv-compiled; the first'
 	@echo '                     time compiles mmcv, about 25 minutes on two cores)'
 	@echo 'make lint            ruff alone'
@@ -112,6 +113,9 @@ demo: .venv/.ready
 
 test: lint
 	$(RUN) -m pytest $(ARGS)
+
+fuzz: .venv/.ready
+	FUZZ_PROFILE=full $(RUN) -m pytest tests/fuzz $(ARGS)
 
 test-compiled: .venv-compiled/.ready
 	$(COMPILED) -m pytest tests/ops $(ARGS)

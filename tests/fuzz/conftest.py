@@ -1,4 +1,4 @@
-"""Profiles of the fuzz tests: 100 cases a component in a normal run, always the same; `make fuzz` draws 2,000 new ones."""
+"""Profiles of the fuzz tests: 100 cases a component in a normal run, always the same; `make fuzz` draws 2,000."""
 
 import os
 

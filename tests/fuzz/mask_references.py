@@ -44,9 +44,7 @@ def mean_and_dice(elements: Tensor, logits: Tensor, target: Tensor, weight: Tens
     return (elements * weight).sum(1) / weight.sum(1).clamp(min=1), dice
 
 
-def dense(
-    logits: Tensor, masks: Tensor, valid: Tensor | None, alpha: float, gamma: float
-) -> tuple[Tensor, Tensor]:
+def dense(logits: Tensor, masks: Tensor, valid: Tensor | None, alpha: float, gamma: float) -> tuple[Tensor, Tensor]:
     """Focal and dice loss of each mask, (M,), with logits (M, h, w) brought to the masks' size."""
     size = masks.shape[1:]
     weight = torch.ones_like(masks)

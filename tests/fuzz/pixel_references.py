@@ -60,9 +60,7 @@ def top_k(
     return torch.where(kept > 0, pixels * weight.flatten(1), 0.0).view_as(loss), torch.tensor(float(order.numel()))
 
 
-def top_k_gap(
-    logits: Tensor, label: Tensor, valid: Tensor, class_weight: Tensor | None, share: float
-) -> float:
+def top_k_gap(logits: Tensor, label: Tensor, valid: Tensor, class_weight: Tensor | None, share: float) -> float:
     """Least difference between the last loss that is kept and the first that is not; large if both are 0."""
     loss = cross_entropy(logits, label, valid)
     if class_weight is not None:

@@ -95,10 +95,12 @@ def least_total(cost: Tensor) -> float:
     cost = cost if len(cost) >= cost.shape[1] else cost.T
     rows, columns = range(len(cost)), range(cost.shape[1])
     return min(
-        (sum(float(cost[row, column]) for column, row in zip(columns, chosen, strict=True))
-         for chosen in itertools.permutations(rows, len(columns))),
+        (
+            sum(float(cost[row, column]) for column, row in zip(columns, chosen, strict=True))
+            for chosen in itertools.permutations(rows, len(columns))
+        ),
         default=0.0,
-    )  # fmt: skip
+    )
 
 
 def corners(box: Tensor) -> Tensor:

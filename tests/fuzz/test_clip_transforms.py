@@ -4,6 +4,7 @@ Frames say where they come from: their first channel is the row, the second the 
 """
 
 import random
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -58,8 +59,16 @@ def renumbered(new, old, min_pixels, max_objects):
     return len(kept)
 
 
-@fuzz('RandomCropClip', seed=SEEDS, size=SIZE, crop=SIZE, length=LENGTH, min_pixels=st.sampled_from([0, 5, 100]),
-      max_objects=st.integers(1, 3), dtype=st.sampled_from([np.uint8, np.float32]))  # fmt: skip
+@fuzz(
+    'RandomCropClip',
+    seed=SEEDS,
+    size=SIZE,
+    crop=SIZE,
+    length=LENGTH,
+    min_pixels=st.sampled_from([0, 5, 100]),
+    max_objects=st.integers(1, 3),
+    dtype=st.sampled_from([np.uint8, np.float32]),
+)
 def test_random_crop_clip(seed, size, crop, length, min_pixels, max_objects, dtype):
     generator = np.random.default_rng(seed)
     masks = object_masks(generator, length, size)
@@ -106,8 +115,17 @@ class Clips:
         return dict(self.entries[index])
 
 
-@fuzz('MergeClips', seed=SEEDS, size=SIZE, length=LENGTH, entries=st.integers(1, 3), other_size=st.booleans(),
-      min_pixels=st.sampled_from([0, 5]), max_objects=st.integers(1, 5), prob=st.sampled_from([0.0, 1.0]))  # fmt: skip
+@fuzz(
+    'MergeClips',
+    seed=SEEDS,
+    size=SIZE,
+    length=LENGTH,
+    entries=st.integers(1, 3),
+    other_size=st.booleans(),
+    min_pixels=st.sampled_from([0, 5]),
+    max_objects=st.integers(1, 5),
+    prob=st.sampled_from([0.0, 1.0]),
+)
 def test_merge_clips(seed, size, length, entries, other_size, min_pixels, max_objects, prob):
     generator = np.random.default_rng(seed)
     random.seed(seed)
@@ -141,16 +159,25 @@ def test_merge_clips(seed, size, length, entries, other_size, min_pixels, max_ob
         assert found['num_objects'] == renumbered(found['gt_seg_map'], expected, min_pixels, max_objects)
 
 
-@fuzz('SyntheticClip', seed=SEEDS, size=SIZE, new=SIZE, length=LENGTH, still=st.booleans(),
-      backend=st.sampled_from(['cv2', 'pillow']), min_pixels=st.sampled_from([0, 5, 100]))  # fmt: skip
+@fuzz(
+    'SyntheticClip',
+    seed=SEEDS,
+    size=SIZE,
+    new=SIZE,
+    length=LENGTH,
+    still=st.booleans(),
+    backend=st.sampled_from(['cv2', 'pillow']),
+    min_pixels=st.sampled_from([0, 5, 100]),
+)
 def test_synthetic_clip(seed, size, new, length, still, backend, min_pixels):
     generator = np.random.default_rng(seed)
     random.seed(seed)
     mask = object_masks(generator, 1, size)[0]
     frame = frame_of(size, 9)
     quiet = dict(flip_prob=0, degrees=0, translate=0, scale=(1, 1), shear=0, crop_area=(1, 1), crop_ratio=(1, 1))
-    clip = build('SyntheticClip', size=new, length=length, min_pixels=min_pixels, backend=backend,
-                 **(quiet if still else {}))  # fmt: skip
+    clip = build(
+        'SyntheticClip', size=new, length=length, min_pixels=min_pixels, backend=backend, **(quiet if still else {})
+    )
     found = clip(dict(img=[frame], gt_seg_map=[mask]))
     if found is None:
         assert not still or size != new or not any(pixels > min_pixels for pixels in counts(mask).values())
@@ -165,9 +192,15 @@ def test_synthetic_clip(seed, size, new, length, still, backend, min_pixels):
         renumbered(found['gt_seg_map'], [mask] * length, min_pixels, 10)
 
 
-@fuzz('ResizeClip', seed=SEEDS, size=st.tuples(st.integers(1, 90), st.integers(1, 90)),
-      short=st.sampled_from([None, 7, 33.5]), long=st.sampled_from([None, 16, 80]), stride=st.sampled_from([1, 4, 16]),
-      align=st.booleans())  # fmt: skip
+@fuzz(
+    'ResizeClip',
+    seed=SEEDS,
+    size=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    short=st.sampled_from([None, 7, 33.5]),
+    long=st.sampled_from([None, 16, 80]),
+    stride=st.sampled_from([1, 4, 16]),
+    align=st.booleans(),
+)
 def test_resize_clip(seed, size, short, long, stride, align):
     height, width = map(float, size)
     if short is not None and min(height, width) > short:
@@ -186,9 +219,17 @@ def test_resize_clip(seed, size, short, long, stride, align):
         assert (image == 77).all()
 
 
-@fuzz('SampleClip', seed=SEEDS, frames=st.integers(1, 6), size=SIZE, length=st.integers(1, 5),
-      max_gap=st.integers(1, 4), reverse=st.sampled_from([0.0, 0.5, 1.0]), min_pixels=st.sampled_from([0, 50]),
-      binary=st.booleans())  # fmt: skip
+@fuzz(
+    'SampleClip',
+    seed=SEEDS,
+    frames=st.integers(1, 6),
+    size=SIZE,
+    length=st.integers(1, 5),
+    max_gap=st.integers(1, 4),
+    reverse=st.sampled_from([0.0, 0.5, 1.0]),
+    min_pixels=st.sampled_from([0, 50]),
+    binary=st.booleans(),
+)
 def test_sample_clip(seed, frames, size, length, max_gap, reverse, min_pixels, binary):
     generator = np.random.default_rng(seed)
     random.seed(seed)
@@ -197,9 +238,11 @@ def test_sample_clip(seed, frames, size, length, max_gap, reverse, min_pixels, b
     with folder() as path:
         paths = [palette_image(mask, path / f'{i}.png') for i, mask in enumerate(masks)]
         results = dict(
-            img_path=[f'{i}.jpg' for i in range(frames)], seg_map_path=paths, video_name='v',
+            img_path=[f'{i}.jpg' for i in range(frames)],
+            seg_map_path=paths,
+            video_name='v',
             mask_threshold=0 if binary else None,
-        )  # fmt: skip
+        )
         found = sample(results)
     pixels = [int(((mask > 0) & (mask != (256 if binary else 255))).sum()) for mask in masks]
     if not any(pixels):
@@ -210,15 +253,22 @@ def test_sample_clip(seed, frames, size, length, max_gap, reverse, min_pixels, b
     assert all(0 <= one < frames for one in chosen)
     first = pixels[chosen[0]]
     assert first > min_pixels or first == max(pixels)
-    for before, after in zip(chosen, chosen[1:], strict=False):
+    for before, after in pairwise(chosen):
         assert abs(after - before) <= max_gap
     for mask, one, mask_path in zip(found['gt_seg_map'], chosen, found['seg_map_path'], strict=True):
         assert mask_path == paths[one]
         assert np.array_equal(mask, masks[one] > 0 if binary else masks[one])
 
 
-@fuzz('LoadClip', seed=SEEDS, size=SIZE, length=LENGTH, to_float32=st.booleans(),
-      wrong=st.sampled_from([None, None, 'size', 'broken', 'empty']), mode=st.sampled_from(['RGB', 'L', 'RGBA']))  # fmt: skip
+@fuzz(
+    'LoadClip',
+    seed=SEEDS,
+    size=SIZE,
+    length=LENGTH,
+    to_float32=st.booleans(),
+    wrong=st.sampled_from([None, None, 'size', 'broken', 'empty']),
+    mode=st.sampled_from(['RGB', 'L', 'RGBA']),
+)
 def test_load_clip(seed, size, length, to_float32, wrong, mode):
     generator = np.random.default_rng(seed)
     frames = [generator.integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(length)]
@@ -248,15 +298,21 @@ def test_load_clip(seed, size, length, to_float32, wrong, mode):
         assert np.array_equal(image, frame)
 
 
-@fuzz('LoadClipMasks', seed=SEEDS, size=SIZE, length=LENGTH, threshold=st.sampled_from([None, 0]),
-      missing=st.booleans(), wrong=st.booleans(), palette=st.booleans())  # fmt: skip
+@fuzz(
+    'LoadClipMasks',
+    seed=SEEDS,
+    size=SIZE,
+    length=LENGTH,
+    threshold=st.sampled_from([None, 0]),
+    missing=st.booleans(),
+    wrong=st.booleans(),
+    palette=st.booleans(),
+)
 def test_load_clip_masks(seed, size, length, threshold, missing, wrong, palette):
     generator = np.random.default_rng(seed)
     masks = object_masks(generator, length, size, (0, 1, 2, 7, 200))
     with folder() as path:
-        paths = [
-            (palette_image if palette else save)(mask, path / f'{i}.png') for i, mask in enumerate(masks)
-        ]  # fmt: skip
+        paths = [(palette_image if palette else save)(mask, path / f'{i}.png') for i, mask in enumerate(masks)]
         frames = [save(frame_of(size), path / f'{i}.jpg') for i in range(length)]
         shape = (size[0] + 1, size[1]) if wrong else size
         given = [None if missing and i else one for i, one in enumerate(paths)]
@@ -264,7 +320,7 @@ def test_load_clip_masks(seed, size, length, threshold, missing, wrong, palette)
             seg_map_path=given, img_path=frames, ori_shape=shape, video_name='bear', mask_threshold=threshold
         )
         if wrong:
-            with pytest.raises(ValueError, match='video bear: the mask .*0.png is'):
+            with pytest.raises(ValueError, match=r'video bear: the mask .*0\.png is'):
                 build('LoadClipMasks')(results)
             return
         found = build('LoadClipMasks')(results)['gt_seg_map']
@@ -280,17 +336,28 @@ def test_pack_clip():
     fuzzed_pack_clip()
 
 
-@fuzz('PackClip', seed=SEEDS, size=SIZE, length=LENGTH, test=st.booleans(), frame_id=st.integers(0, 1),
-      new=st.lists(st.sampled_from([1, 2, 7]), max_size=2, unique=True), masked=st.booleans(),
-      dtype=st.sampled_from([np.uint8, np.float32]))  # fmt: skip
+@fuzz(
+    'PackClip',
+    seed=SEEDS,
+    size=SIZE,
+    length=LENGTH,
+    test=st.booleans(),
+    frame_id=st.integers(0, 1),
+    new=st.lists(st.sampled_from([1, 2, 7]), max_size=2, unique=True),
+    masked=st.booleans(),
+    dtype=st.sampled_from([np.uint8, np.float32]),
+)
 def fuzzed_pack_clip(seed, size, length, test, frame_id, new, masked, dtype):
     generator = np.random.default_rng(seed)
     length = 1 if test else length
     masks = object_masks(generator, length, size)
     results = dict(
-        img=[frame_of(size, i, dtype) for i in range(length)], gt_seg_map=masks, video_name='bear',
-        img_path=['a.jpg'] * length, seg_map_path=['a.png'] * length,
-    )  # fmt: skip
+        img=[frame_of(size, i, dtype) for i in range(length)],
+        gt_seg_map=masks,
+        video_name='bear',
+        img_path=['a.jpg'] * length,
+        seg_map_path=['a.png'] * length,
+    )
     if test:
         results.update(new_objects=new, frame_id=frame_id)
         if not masked:

@@ -69,8 +69,16 @@ def class_loss(logits, labels, pairs, weight, divisor):
     return value / ((number or 1) if divisor is None else divisor)
 
 
-@fuzz('DETRHead', seed=SEEDS, layers=st.integers(1, 3), counts=COUNTS, queries=st.integers(1, 5),
-      dtype=st.sampled_from(DTYPES[2:]), kind=st.sampled_from(LAYOUTS[:4]), logits=st.sampled_from(['normal', 'large', 'equal']))  # fmt: skip
+@fuzz(
+    'DETRHead',
+    seed=SEEDS,
+    layers=st.integers(1, 3),
+    counts=COUNTS,
+    queries=st.integers(1, 5),
+    dtype=st.sampled_from(DTYPES[2:]),
+    kind=st.sampled_from(LAYOUTS[:4]),
+    logits=st.sampled_from(['normal', 'large', 'equal']),
+)
 def test_detr(seed, layers, counts, queries, dtype, kind, logits):
     head, generator = detr_head(), torch.Generator().manual_seed(seed)
     pred = layout(random_logits(generator, (layers, len(counts), queries, 6), logits, dtype), kind)
@@ -122,7 +130,7 @@ def mask_losses(model, logits, masks, targets, pairs, loss_coords, ignore_aware)
     number = max(sum(max(len(query), 1) for query, _ in pairs[-1]), 1)
     for layer in range(layers):
         name = '' if layer == layers - 1 else f'd{layer}.'
-        value = class_loss(logits[layer], labels, pairs[layer], [1.0] * 6 + [0.1], None)
+        value = class_loss(logits[layer], labels, pairs[layer], [1.0] * 6 + [float(torch.tensor(0.1))], None)
         found[f'{name}loss_cls'] = weights[0] * value
         sums, row = [masks.sum() * 0] * 2, 0
         for image, (query, index) in enumerate(pairs[layer]):
@@ -275,8 +283,10 @@ def samples_of(label):
 
 @cache
 def fpn_head(low_resolution, align_corners):
-    loss = [dict(type='mmseg.CrossEntropyLoss', avg_non_ignore=True, loss_name='loss_ce', loss_weight=0.5),
-            dict(type='mmplugins.SoftJaccardLoss')]  # fmt: skip
+    loss = [
+        dict(type='mmseg.CrossEntropyLoss', avg_non_ignore=True, loss_name='loss_ce', loss_weight=0.5),
+        dict(type='mmplugins.SoftJaccardLoss'),
+    ]
     settings = dict(in_channels=(4, 4, 4, 4), channels=16, num_classes=4, loss_decode=loss, align_corners=align_corners)
     if low_resolution:
         kind = dict(type='mmplugins.LowResolutionLossHead', head='mmplugins.FPNSegmentationHead')

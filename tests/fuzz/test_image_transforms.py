@@ -26,8 +26,14 @@ def grey(rgb):
     return rgb @ np.array([0.299, 0.587, 0.114])
 
 
-@fuzz('ColorJitter', seed=SEEDS, size=SIZE, name=st.sampled_from(['brightness', 'contrast', 'saturation', 'hue']),
-      factor=st.floats(0, 2), layout=st.sampled_from(['contiguous', 'flipped', 'transposed']))  # fmt: skip
+@fuzz(
+    'ColorJitter',
+    seed=SEEDS,
+    size=SIZE,
+    name=st.sampled_from(['brightness', 'contrast', 'saturation', 'hue']),
+    factor=st.floats(0, 2),
+    layout=st.sampled_from(['contiguous', 'flipped', 'transposed']),
+)
 def test_color_jitter(seed, size, name, factor, layout):
     """Each property blends with black, the mean grey or the own grey; a hue keeps the largest and least channel."""
     image = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
@@ -54,9 +60,15 @@ def test_color_jitter(seed, size, name, factor, layout):
     assert np.abs(values - expected).max() <= 1 + abs(1 - factor)  # greys round to whole levels first
 
 
-@fuzz('LoadBinaryMask', seed=SEEDS, size=SIZE, threshold=st.sampled_from([None, 0, 50, 127, 254]),
-      mode=st.sampled_from(['L', '1', 'RGB', 'P', 'I;16', 'LA', 'RGBA']), kind=st.sampled_from(['any', 'binary', 'low']),
-      grey_values=st.booleans())  # fmt: skip
+@fuzz(
+    'LoadBinaryMask',
+    seed=SEEDS,
+    size=SIZE,
+    threshold=st.sampled_from([None, 0, 50, 127, 254]),
+    mode=st.sampled_from(['L', '1', 'RGB', 'P', 'I;16', 'LA', 'RGBA']),
+    kind=st.sampled_from(['any', 'binary', 'low']),
+    grey_values=st.booleans(),
+)
 def test_load_binary_mask(seed, size, threshold, mode, kind, grey_values):
     generator = np.random.default_rng(seed)
     values = {'any': range(256), 'binary': (0, 255), 'low': (0, 1)}[kind]
@@ -74,11 +86,7 @@ def test_load_binary_mask(seed, size, threshold, mode, kind, grey_values):
         limit = 127 if grey_values or threshold is None else threshold
         results = dict(seg_map_path=name)
         if mode == 'P':
-            try:
-                found = load(results)['gt_seg_map']
-            except ValueError as error:
-                assert 'a.png' in str(error)
-                return
+            found = load(results)['gt_seg_map']
             if not grey_values:  # nothing is lost: background is 0, or all is one
                 assert found.shape == mask.shape
                 assert set(np.unique(found)) <= {0, 1}
@@ -96,8 +104,13 @@ def test_load_binary_mask(seed, size, threshold, mode, kind, grey_values):
     assert np.array_equal(found['gt_seg_map'], expected)
 
 
-@fuzz('SoftMask', seed=SEEDS, size=SIZE, dtype=st.sampled_from([torch.uint8, torch.int64, torch.float32]),
-      wrong=st.booleans())  # fmt: skip
+@fuzz(
+    'SoftMask',
+    seed=SEEDS,
+    size=SIZE,
+    dtype=st.sampled_from([torch.uint8, torch.int64, torch.float32]),
+    wrong=st.booleans(),
+)
 def test_soft_mask(seed, size, dtype, wrong):
     from mmengine.structures import PixelData
     from mmseg.structures import SegDataSample
@@ -116,10 +129,16 @@ def test_soft_mask(seed, size, dtype, wrong):
     assert torch.allclose(found.double(), data.double() / 255, atol=1e-7)
 
 
-@fuzz('ResizeShorterSide', seed=SEEDS, size=SIZE, scale=st.integers(1, 40), max_size=st.sampled_from([None, 3, 30, 50]),
-      cut=st.booleans(), label=st.booleans())  # fmt: skip
+@fuzz(
+    'ResizeShorterSide',
+    seed=SEEDS,
+    size=SIZE,
+    scale=st.integers(1, 40),
+    max_size=st.sampled_from([None, 3, 30, 50]),
+    cut=st.booleans(),
+    label=st.booleans(),
+)
 def test_resize_shorter_side(seed, size, scale, max_size, cut, label):
-    height, width = size
     labels = np.random.default_rng(seed).integers(0, 5, size).astype(np.uint8)
     results = dict(img=np.full((*size, 3), 99, np.uint8), img_shape=size)
     if label:
@@ -176,9 +195,12 @@ def test_load_panoptic_annotations(seed, size, things, stuff, split, tell_crowds
     load = build('LoadPanopticAnnotations', split=split, num_things_classes=things if tell_crowds else None)
     with folder() as path:
         results = dict(
-            seg_map_path=save(colours(ids), path / 'a.png'), ori_shape=size, segments_info=segments,
-            instances=instances, img_path='a.jpg',
-        )  # fmt: skip
+            seg_map_path=save(colours(ids), path / 'a.png'),
+            ori_shape=size,
+            segments_info=segments,
+            instances=instances,
+            img_path='a.jpg',
+        )
         if missing:
             with pytest.raises(ValueError, match=rf'a.png has no pixel of segment {missing[0]["id"]}'):
                 load(results)
@@ -219,9 +241,16 @@ def test_split_panoptic_map(seed, size, things, stuff, keep_empty, cut):
     assert np.array_equal(found['gt_seg_map'], np.where(masks.any(0) if len(masks) else np.zeros(ids.shape), 0, 255))
 
 
-@fuzz('RasterizeInstances', seed=SEEDS, size=SIZE, number=st.integers(0, 3), flip=st.booleans(),
-      factor=st.sampled_from([1, 2, 3]), shift=st.tuples(st.integers(-9, 9), st.integers(-9, 9)),
-      kind=st.sampled_from(['polygon', 'mask', 'both', 'broken']))  # fmt: skip
+@fuzz(
+    'RasterizeInstances',
+    seed=SEEDS,
+    size=SIZE,
+    number=st.integers(0, 3),
+    flip=st.booleans(),
+    factor=st.sampled_from([1, 2, 3]),
+    shift=st.tuples(st.integers(-9, 9), st.integers(-9, 9)),
+    kind=st.sampled_from(['polygon', 'mask', 'both', 'broken']),
+)
 def test_rasterize_instances(seed, size, number, flip, factor, shift, kind):
     """Rectangles that are enlarged, shifted and flipped stay rectangles; one that leaves the image is dropped."""
     from pycocotools import mask as coco

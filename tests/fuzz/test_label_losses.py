@@ -9,8 +9,19 @@ from hypothesis import strategies as st
 from mmplugins.functional.upsampled import UpsampledLogits
 from mmplugins.registry import MODELS
 from tests.fuzz import pixel_references as reference
-from tests.fuzz.cases import BROKEN, DTYPES, LAYOUTS, LOGITS, SEEDS, broken_at, close, fuzz, layout, on_both_paths
-from tests.fuzz.cases import random_logits
+from tests.fuzz.cases import (
+    BROKEN,
+    DTYPES,
+    LAYOUTS,
+    LOGITS,
+    SEEDS,
+    broken_at,
+    close,
+    fuzz,
+    layout,
+    on_both_paths,
+    random_logits,
+)
 
 SCENES = dict(
     seed=SEEDS,
@@ -37,8 +48,27 @@ SCENES = dict(
 class Scene:
     """Arguments of a loss on label maps, and what the reference takes."""
 
-    def __init__(self, seed, images, classes, size, logits, dtype, kind, label_type, label_kind, ignore, ignore_index,
-                 weight, reduction, avg_factor, broken, broken_place, low, align_corners):  # fmt: skip
+    def __init__(
+        self,
+        seed,
+        images,
+        classes,
+        size,
+        logits,
+        dtype,
+        kind,
+        label_type,
+        label_kind,
+        ignore,
+        ignore_index,
+        weight,
+        reduction,
+        avg_factor,
+        broken,
+        broken_place,
+        low,
+        align_corners,
+    ):
         self.generator = generator = torch.Generator().manual_seed(seed)
         low = None if 0 in size else low
         dtype = torch.float64 if low and logits in ('large', 'huge') else dtype  # float32 upsamples these to 1e-3
@@ -132,13 +162,21 @@ def test_ohem(thresh, min_kept, class_weight, **drawn):
         scene.pred, scene.dtype = scene.pred.double(), torch.float64
         assume(formula(scene.full(scene.pred))[2] > 1e-12 or thresh == 1)
     loss = build(
-        'OhemCrossEntropyLoss', scene, thresh=thresh, min_kept=min_kept,
+        'OhemCrossEntropyLoss',
+        scene,
+        thresh=thresh,
+        min_kept=min_kept,
         class_weight=scene.class_weights if class_weight else None,
-    )  # fmt: skip
+    )
     scene.compare(loss, lambda logits: formula(logits)[:2])
 
 
-@fuzz('TopKCrossEntropyLoss', share=st.sampled_from([0.01, 0.15, 0.5, 1.0]), class_weight=st.booleans(), **SCENES)
+@fuzz(
+    'TopKCrossEntropyLoss',
+    share=st.sampled_from([0.01, 0.15, 0.5, 1.0]),
+    class_weight=st.booleans(),
+    **SCENES,
+)
 def test_top_k(share, class_weight, **drawn):
     scene = Scene(**drawn)
     weights = torch.tensor(scene.class_weights) if class_weight else None
@@ -152,9 +190,12 @@ def test_top_k(share, class_weight, **drawn):
         scene.pred, scene.dtype = scene.pred.double(), torch.float64
 
     loss = build(
-        'TopKCrossEntropyLoss', scene, top_k_percent_pixels=share, hard_example_mining_step=0,
+        'TopKCrossEntropyLoss',
+        scene,
+        top_k_percent_pixels=share,
+        hard_example_mining_step=0,
         class_weight=scene.class_weights if class_weight else None,
-    )  # fmt: skip
+    )
     scene.compare(loss, formula)
 
 

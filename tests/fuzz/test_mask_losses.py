@@ -5,8 +5,19 @@ from hypothesis import strategies as st
 
 from mmplugins.registry import MODELS
 from tests.fuzz import mask_references as reference
-from tests.fuzz.cases import BROKEN, DTYPES, LAYOUTS, LOGITS, SEEDS, broken_at, close, fuzz, layout, on_both_paths
-from tests.fuzz.cases import random_logits
+from tests.fuzz.cases import (
+    BROKEN,
+    DTYPES,
+    LAYOUTS,
+    LOGITS,
+    SEEDS,
+    broken_at,
+    close,
+    fuzz,
+    layout,
+    on_both_paths,
+    random_logits,
+)
 
 MASKS = (torch.bool, torch.uint8, torch.int64, torch.float16, torch.float32, torch.float64)
 SIZES = st.tuples(st.integers(1, 9), st.integers(1, 11))
@@ -31,8 +42,23 @@ SCENES = dict(
 class Scene:
     """Logits, masks and what is ignored."""
 
-    def __init__(self, seed, number, low, size, logits, dtype, kind, mask_type, mask_kind, foreground, ignore, one_map,
-                 avg_factor, broken):  # fmt: skip
+    def __init__(
+        self,
+        seed,
+        number,
+        low,
+        size,
+        logits,
+        dtype,
+        kind,
+        mask_type,
+        mask_kind,
+        foreground,
+        ignore,
+        one_map,
+        avg_factor,
+        broken,
+    ):
         self.generator = generator = torch.Generator().manual_seed(seed)
         # float32 resizes large logits to 1e-3
         self.dtype = dtype = torch.float64 if logits in ('large', 'huge') else dtype
@@ -109,8 +135,13 @@ def test_on_given_points(points, edges, **drawn):
     )
 
 
-@fuzz('PointSampledMaskLoss', points=st.sampled_from([1, 2, 7, 40]), oversample=st.sampled_from([1.0, 3.0, 4.5]),
-      importance=st.sampled_from([0.0, 0.75, 1.0]), **SCENES)  # fmt: skip
+@fuzz(
+    'PointSampledMaskLoss',
+    points=st.sampled_from([1, 2, 7, 40]),
+    oversample=st.sampled_from([1.0, 3.0, 4.5]),
+    importance=st.sampled_from([0.0, 0.75, 1.0]),
+    **SCENES,
+)
 def test_points_that_are_drawn_give_losses_in_their_bounds(points, oversample, importance, **drawn):
     scene = Scene(**drawn)
     settings = dict(num_points=points, oversample_ratio=oversample, importance_sample_ratio=importance)

@@ -8,8 +8,19 @@ from hypothesis import strategies as st
 from mmplugins.functional.upsampled import UpsampledLogits
 from mmplugins.registry import MODELS
 from tests.fuzz import pixel_references as reference
-from tests.fuzz.cases import BROKEN, DTYPES, LAYOUTS, LOGITS, SEEDS, broken_at, close, fuzz, layout, on_both_paths
-from tests.fuzz.cases import random_logits
+from tests.fuzz.cases import (
+    BROKEN,
+    DTYPES,
+    LAYOUTS,
+    LOGITS,
+    SEEDS,
+    broken_at,
+    close,
+    fuzz,
+    layout,
+    on_both_paths,
+    random_logits,
+)
 
 MASKS = (torch.bool, torch.uint8, torch.int64, torch.float16, torch.float32, torch.float64)
 SCENES = dict(
@@ -44,8 +55,30 @@ def is_padding(ignored):
     return True
 
 
-def check(name, formula, seed, images, size, logits, dtype, kind, mask_type, mask_kind, channel, foreground, ignore,
-          ignore_index, weight, reduction, avg_factor, broken, broken_place, low, align_corners, **settings):  # fmt: skip
+def check(
+    name,
+    formula,
+    seed,
+    images,
+    size,
+    logits,
+    dtype,
+    kind,
+    mask_type,
+    mask_kind,
+    channel,
+    foreground,
+    ignore,
+    ignore_index,
+    weight,
+    reduction,
+    avg_factor,
+    broken,
+    broken_place,
+    low,
+    align_corners,
+    **settings,
+):
     generator = torch.Generator().manual_seed(seed)
     low = None if 0 in size else low
     dtype = torch.float64 if low and logits in ('large', 'huge') else dtype

@@ -8,8 +8,19 @@ from mmengine.structures import BaseDataElement, InstanceData
 from mmplugins.models.losses import SetCriterion
 from mmplugins.registry import TASK_UTILS
 from tests.fuzz import set_references as reference
-from tests.fuzz.cases import BROKEN, DTYPES, LAYOUTS, LOGITS, SEEDS, broken_at, close, fuzz, layout, on_both_paths
-from tests.fuzz.cases import random_logits
+from tests.fuzz.cases import (
+    BROKEN,
+    DTYPES,
+    LAYOUTS,
+    LOGITS,
+    SEEDS,
+    broken_at,
+    close,
+    fuzz,
+    layout,
+    on_both_paths,
+    random_logits,
+)
 from tests.models.losses.set_scenes import GivenAssigner, hungarian, total
 
 SCENES = dict(
@@ -62,8 +73,13 @@ def test_classification(seed, layers, queries, objects, dtype, kind, weight, cla
     compare(
         cost_of('ClassificationCost', weight=weight),
         lambda x, _: weight * reference.classification(x, labels),
-        scores, InstanceData(labels=labels), dtype, 0.1, single=2, name='scores',
-    )  # fmt: skip
+        scores,
+        InstanceData(labels=labels),
+        dtype,
+        0.1,
+        single=2,
+        name='scores',
+    )
 
 
 FOCAL = dict(
@@ -81,8 +97,13 @@ def test_focal_of_labels(seed, layers, queries, objects, dtype, kind, weight, cl
     compare(
         cost_of('FocalLossCost', weight=weight, alpha=alpha, gamma=gamma, eps=eps),
         lambda x, _: weight * reference.focal_labels(x, labels, alpha, gamma, eps),
-        scores, InstanceData(labels=labels), dtype, 0.1, single=2, name='scores',
-    )  # fmt: skip
+        scores,
+        InstanceData(labels=labels),
+        dtype,
+        0.1,
+        single=2,
+        name='scores',
+    )
 
 
 def masks_case(seed, layers, queries, objects, dtype, kind, points, logits, mask_type, stacked_masks, ignore):
@@ -119,8 +140,14 @@ def test_focal_of_masks(alpha, gamma, eps, weight, **drawn):
     compare(
         cost_of('FocalLossCost', weight=weight, alpha=alpha, gamma=gamma, eps=eps, binary_input=True),
         lambda x, i: weight * reference.focal_masks(x.flatten(-flat), masks[i], weights[i], alpha, gamma, eps),
-        pred, objects, drawn['dtype'], size_of(pred), single=flat + 1, name='masks', **call,
-    )  # fmt: skip
+        pred,
+        objects,
+        drawn['dtype'],
+        size_of(pred),
+        single=flat + 1,
+        name='masks',
+        **call,
+    )
 
 
 @fuzz('CrossEntropyLossCost', **POINTS, **SCENES)
@@ -130,11 +157,24 @@ def test_cross_entropy(weight, **drawn):
     compare(
         cost_of('CrossEntropyLossCost', weight=weight),
         lambda x, i: weight * reference.entropy_masks(x.flatten(-flat), masks[i], weights[i]),
-        pred, objects, drawn['dtype'], size_of(pred), single=flat + 1, name='masks', **call,
-    )  # fmt: skip
+        pred,
+        objects,
+        drawn['dtype'],
+        size_of(pred),
+        single=flat + 1,
+        name='masks',
+        **call,
+    )
 
 
-@fuzz('DiceCost', eps=st.sampled_from([1e-3, 1.0]), naive=st.booleans(), act=st.booleans(), **POINTS, **SCENES)
+@fuzz(
+    'DiceCost',
+    eps=st.sampled_from([1e-3, 1.0]),
+    naive=st.booleans(),
+    act=st.booleans(),
+    **POINTS,
+    **SCENES,
+)
 def test_dice(weight, eps, naive, act, **drawn):
     pred, objects, masks, weights, call = masks_case(**drawn)
     if not act:
@@ -143,8 +183,14 @@ def test_dice(weight, eps, naive, act, **drawn):
     compare(
         cost_of('DiceCost', weight=weight, eps=eps, naive_dice=naive, pred_act=act),
         lambda x, i: weight * reference.dice_masks(x.flatten(-flat), masks[i], weights[i], act, eps, naive),
-        pred, objects, drawn['dtype'], 1.0, single=flat + 1, name='masks', **call,
-    )  # fmt: skip
+        pred,
+        objects,
+        drawn['dtype'],
+        1.0,
+        single=flat + 1,
+        name='masks',
+        **call,
+    )
 
 
 BOXES = st.sampled_from(['usual', 'equal', 'no area', 'far'])
@@ -170,9 +216,14 @@ def test_l1(seed, layers, queries, objects, dtype, kind, weight, box_format, how
     compare(
         cost_of('BBoxL1Cost', weight=weight, box_format=box_format),
         lambda x, _: weight * reference.l1(x, true, 48, 64, box_format),
-        pred, InstanceData(bboxes=true.to(torch.promote_types(dtype, torch.float32))), dtype, 1.0,
-        call=(dict(img_shape=(48, 64)),), single=2, name='bboxes',
-    )  # fmt: skip
+        pred,
+        InstanceData(bboxes=true.to(torch.promote_types(dtype, torch.float32))),
+        dtype,
+        1.0,
+        call=(dict(img_shape=(48, 64)),),
+        single=2,
+        name='bboxes',
+    )
 
 
 @fuzz('IoUCost', mode=st.sampled_from(['giou', 'iou', 'iof']), how=BOXES, **SCENES)
@@ -183,9 +234,13 @@ def test_iou(seed, layers, queries, objects, dtype, kind, weight, mode, how):
     compare(
         cost_of('IoUCost', weight=weight, iou_mode=mode),
         lambda x, _: -weight * reference.pairwise(lambda q, g: reference.overlap(q, g, mode), x, true),
-        pred, InstanceData(bboxes=true.to(torch.promote_types(dtype, torch.float32))), dtype, 1.0,
-        single=2, name='bboxes',
-    )  # fmt: skip
+        pred,
+        InstanceData(bboxes=true.to(torch.promote_types(dtype, torch.float32))),
+        dtype,
+        1.0,
+        single=2,
+        name='bboxes',
+    )
 
 
 class GivenCost:
@@ -214,9 +269,13 @@ def test_assigner(seed, layers, sizes, kind, dtype, broken, on_invalid):
     for queries, number in sizes:
         cost = torch.rand(layers, queries, number, generator=generator, dtype=torch.float64)
         cost = {
-            'random': cost, 'ties': (cost * 3).round(), 'equal': cost * 0 + 1, 'huge': cost * 3e4,
-            'tiny': cost * 1e-6, 'negative': cost - 5,
-        }[kind].to(dtype)  # fmt: skip
+            'random': cost,
+            'ties': (cost * 3).round(),
+            'equal': cost * 0 + 1,
+            'huge': cost * 3e4,
+            'tiny': cost * 1e-6,
+            'negative': cost - 5,
+        }[kind].to(dtype)
         if broken is not None:
             where = torch.rand(cost.shape, generator=generator) < 0.3
             cost = cost.masked_fill(where, broken)
@@ -277,12 +336,14 @@ def test_criterion(seed, layers, counts, queries, classes, logits, dtype, kind, 
     ]
     pairs = [
         [
-            (torch.randperm(queries, generator=generator)[: min(queries, count)].sort().values,
-             torch.randperm(count, generator=generator)[: min(queries, count)])
+            (
+                torch.randperm(queries, generator=generator)[: min(queries, count)].sort().values,
+                torch.randperm(count, generator=generator)[: min(queries, count)],
+            )
             for count in counts
         ]
         for _ in range(layers)
-    ]  # fmt: skip
+    ]
     if not given:  # the assigner's own; it must not fail
         pairs = SetCriterion(classes, hungarian()).assigner.assign_batch(
             [

@@ -23,7 +23,7 @@ class VideoSampler(Sampler[int]):
         seed: Not used: nothing is random. mmengine's runner passes it.
 
     Raises:
-        ValueError: The frames are not those of videos in order.
+        ValueError: There are no frames, or they are not those of videos in order.
     """
 
     def __init__(self, dataset: Sized, seed: int | None = None) -> None:
@@ -76,4 +76,6 @@ def _videos(dataset: Sized) -> list[range]:
                 'of a video must follow one another, beginning with frame 0'
             )
         previous = here
+    if not starts:
+        raise ValueError('VideoSampler: the data set has no frames; check its ann_file and data_root')
     return [range(*pair) for pair in zip(starts, [*starts[1:], len(dataset)], strict=True)]

@@ -53,8 +53,8 @@ class ResizeShorterSide(BaseTransform):
         if self.cut:
             side = self.scale
             if self.max_size is not None and longer / shorter * side > self.max_size:
-                side = max(1, round(self.max_size * shorter / longer))  # of a line, such as 1 by 1000
-            sides = (side, int(side * longer / shorter))
+                side = round(self.max_size * shorter / longer)
+            sides = (side, int(side * longer / shorter)) if side else (1, self.max_size)  # of a line, 1 by 1000
         else:
             factor = self.scale / shorter
             new = (self.scale, factor * longer)

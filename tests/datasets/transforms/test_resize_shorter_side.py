@@ -33,6 +33,8 @@ def picture(height, width, seed=0):
         (dict(scale=400, cut=True), (100, 900), (3600, 400)),
         (dict(scale=512), (683, 1024), (768, 512)),
         (dict(scale=300, cut=True), (300, 300), (300, 300)),
+        (dict(scale=4, max_size=3, cut=True), (1, 7), (3, 1)),  # found by fuzzing: 0 pixels high
+        (dict(scale=4, max_size=3), (7, 1), (1, 3)),
     ],
 )
 def test_sizes(settings, image, expected):
