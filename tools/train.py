@@ -5,7 +5,6 @@ import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Sequence
-from pathlib import Path
 
 # Before torch starts its threads: those that wait go to sleep. Spinning, they hold cores that another program works on,
 # and a small training beside it takes many times as long. What the environment says comes first.
@@ -15,7 +14,6 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
-from mmengine.runner import find_latest_checkpoint
 
 from mmplugins.engine.checkpoints import CheckpointFitHook
 from mmplugins.engine.hooks import SafeCheckpointHook
@@ -25,11 +23,13 @@ from mmplugins.engine.launch import (
     build_runner,
     check_checkpoint,
     check_data,
+    check_work_dir,
     leave_process_group,
     load_config,
     type_name,
 )
 from mmplugins.engine.run_record import RunRecordHook
+from mmplugins.engine.whole_files import latest_whole
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -68,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         set_resume(cfg, args.resume)
         set_precision(cfg, args.amp)
         check_data(cfg, 'train_dataloader', 'val_dataloader')
+        check_work_dir(cfg)
         runner = build_runner(cfg)
         if args.channels_last:
             runner.model.to(memory_format=torch.channels_last)
@@ -111,16 +112,18 @@ def set_resume(cfg: Config, resume: str | None) -> None:
             If 'auto' finds none, the run starts from the beginning, with the config's ``load_from``.
 
     Raises:
-        UsageError: The checkpoint is not there.
+        UsageError: The checkpoint is not there, or is not whole and no other one is.
     """
     if resume == 'auto':
-        latest = find_latest_checkpoint(cfg.work_dir)
+        try:
+            latest = latest_whole(cfg.work_dir)
+        except FileNotFoundError as error:
+            raise UsageError(f'--resume: {error}') from error
         cfg.resume = latest is not None
         if latest is None:
             print_log(f'--resume: no checkpoint in {cfg.work_dir}; training starts from the beginning.', 'current')
         else:
-            moved = Path(cfg.work_dir) / Path(latest).name
-            cfg.load_from = latest if Path(latest).is_file() or not moved.is_file() else str(moved)
+            cfg.load_from = latest
     elif resume is not None:
         cfg.resume, cfg.load_from = True, resume
     if cfg.get('load_from'):

@@ -12,6 +12,7 @@ from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
+from tempfile import TemporaryFile
 
 import numpy as np
 import torch
@@ -135,6 +136,20 @@ def _data_roots(node: object, key: str) -> Iterator[tuple[str, str]]:
             yield f'{key}.data_root', root
         for name in ('dataset', 'datasets'):
             yield from _data_roots(node.get(name), f'{key}.{name}')
+
+
+def check_work_dir(cfg: Config) -> None:
+    """Raises UsageError if files cannot be written to the work dir, which is made."""
+    try:
+        Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=cfg.work_dir) as file:
+            file.write(b'x')
+            file.flush()
+    except OSError as error:
+        raise UsageError(
+            f'work_dir {cfg.work_dir} cannot be written ({error.strerror}); choose another with --work-dir, or make '
+            'room'
+        ) from error
 
 
 def check_checkpoint(path: str, what: str) -> None:

@@ -218,23 +218,28 @@ class TestSetResume:
 
     def test_auto_takes_the_latest(self, tmp_path):
         for name in ('iter_2.pth', 'iter_4.pth'):
-            (tmp_path / name).touch()
+            torch.save({}, tmp_path / name)
         (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_4.pth'))
         cfg = self.cfg(tmp_path, load_from='pretrained.pth')
         train.set_resume(cfg, 'auto')
         assert (cfg.resume, cfg.load_from) == (True, str(tmp_path / 'iter_4.pth'))
 
     def test_auto_in_a_moved_work_dir(self, tmp_path):
-        (tmp_path / 'iter_4.pth').touch()
+        torch.save({}, tmp_path / 'iter_4.pth')
         (tmp_path / 'last_checkpoint').write_text('elsewhere/iter_4.pth')
         cfg = self.cfg(tmp_path)
         train.set_resume(cfg, 'auto')
         assert cfg.load_from == str(tmp_path / 'iter_4.pth')
 
-    def test_auto_with_the_latest_gone(self, tmp_path):
+    def test_auto_with_the_latest_gone_or_broken(self, tmp_path):
         (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_4.pth'))
-        with pytest.raises(train.UsageError, match=r'--resume: there is no checkpoint .*iter_4\.pth'):
-            train.set_resume(self.cfg(tmp_path), 'auto')
+        cfg = self.cfg(tmp_path)
+        with pytest.raises(train.UsageError, match=r'--resume: there is no checkpoint .*iter_4\.pth that is whole'):
+            train.set_resume(cfg, 'auto')
+        (tmp_path / 'iter_4.pth').write_bytes(b'PK half a file')
+        torch.save({}, tmp_path / 'iter_2.pth')
+        train.set_resume(cfg, 'auto')
+        assert (cfg.resume, cfg.load_from) == (True, str(tmp_path / 'iter_2.pth'))
 
     def test_none_keeps_the_config(self, tmp_path):
         cfg = self.cfg(tmp_path, resume=True, load_from='https://host/x.pth')

@@ -8,16 +8,20 @@ mmengine a resumed run raises.
 
 import numpy as np
 import torch
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
 
+from mmplugins.engine.whole_files import NAME
 from mmplugins.registry import HOOKS
 
 
 @HOOKS.register_module()
 class SafeCheckpointHook(Hook):
     """Turns the log and numpy's numbers in a checkpoint into plain values, and the log back where a run is resumed.
+
+    A checkpoint is written to its end before it takes its name, and an older one is removed after that
+    (``max_keep_ckpts``): a run that is killed, or a disk that is full, leaves the last one as it was.
 
     ``tools/train.py`` adds it. A run that is resumed without it goes on all the same; mmengine then says that it leaves
     out the log of the iterations before, which its smoothed values would start with. What a hook of yours puts into
@@ -32,6 +36,13 @@ class SafeCheckpointHook(Hook):
     """
 
     priority = 'LOWEST'  # after the hooks that put something into the checkpoint
+
+    def before_run(self, runner: Runner) -> None:
+        """Has local checkpoints written beside their place and then moved there; see ``engine/whole_files.py``."""
+        for hook in runner.hooks:
+            local = '://' not in (getattr(hook, 'out_dir', None) or '')
+            if isinstance(hook, CheckpointHook) and local and not (hook.backend_args or hook.file_client_args):
+                hook.backend_args = {'backend': NAME}
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Changes the checkpoint in place; the runner's own log stays."""
