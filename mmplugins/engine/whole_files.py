@@ -109,7 +109,7 @@ def latest_whole(work_dir: str | Path) -> str | None:
             print_log(f'--resume: {path} is no whole checkpoint: {problem}.', 'current', logging.WARNING)
     if named:
         raise FileNotFoundError(
-            f'there is no checkpoint {found[0]} that is whole ({why_not_whole(found[0])}), nor another one in {folder}; '
-            'to train from the beginning, choose another work dir or remove last_checkpoint'
+            f'there is no checkpoint {found[0]} that is whole ({why_not_whole(found[0])}), nor another one in '
+            f'{folder}; to train from the beginning, choose another work dir or remove last_checkpoint'
         )
     return None

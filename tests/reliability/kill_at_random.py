@@ -85,7 +85,7 @@ def start(config: Path, work_dir: Path, moment: str | None = None, number: int =
         return child
     try:
         torch.set_num_threads(1)
-        sys.stdout = sys.stderr = Path(work_dir.parent, 'log').open('a', buffering=1)
+        sys.stdout = sys.stderr = Path(work_dir.parent, 'log').open('a', buffering=1)  # noqa: SIM115 (until the end)
         os.dup2(sys.stdout.fileno(), 1)
         os.dup2(sys.stdout.fileno(), 2)
         if moment in MOMENTS[1:]:
