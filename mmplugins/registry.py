@@ -81,6 +81,7 @@ MODELS = _child(
     'MODELS',
     'mmplugins.models.averaging',
     'mmplugins.models.losses',
+    'mmplugins.models.backbones',
     'mmplugins.models.decode_heads',
     'mmplugins.models.dense_heads',
     'mmplugins.models.segmentors',
