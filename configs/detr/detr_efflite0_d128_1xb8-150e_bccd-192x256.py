@@ -7,7 +7,7 @@ _base_ = [
 ]
 
 model = dict(bbox_head=dict(num_classes=3))
-optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.2))))
+optim_wrapper = dict(paramwise_cfg=dict(_delete_=True, custom_keys=dict(backbone=dict(lr_mult=0.2))))
 train_cfg = dict(val_interval=50)
 default_hooks = dict(checkpoint=dict(interval=50))
 randomness = dict(seed=0)
