@@ -22,11 +22,26 @@ DEMO := work_dirs/demo
 DEMO_CONFIG := configs/pspnet/pspnet_r18-d8_w32-ohem_1xb8-400_sample-96x128.py
 DEMO_DATA := $(foreach split,train val test,$(split)_dataloader.dataset.data_root=$(DEMO)/data)
 
-.PHONY: help demo test fuzz test-compiled docs bench bench-compiled lint clean
+# The same for `make showcase`; DATA=FOLDER has images/ and masks/, and may have classes.txt.
+SHOWCASE := work_dirs/showcase
+SHOWCASE_CONFIG := $(SHOWCASE)/data/config.py
+DATA ?=
+ifeq ($(DATA),)
+SHOWCASE_IMAGES := $(SHOWCASE)/made/images/train
+SHOWCASE_MASKS := $(SHOWCASE)/made/annotations/train
+else
+SHOWCASE_IMAGES := $(DATA)/images
+SHOWCASE_MASKS := $(DATA)/masks
+endif
+SHOWCASE_CLASSES := $(addprefix --classes ,$(wildcard $(DATA:%=%/classes.txt)))
+
+.PHONY: help demo showcase test fuzz test-compiled docs bench bench-compiled lint clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo            make small data, train PSPNet with OHEM on it, evaluate, draw'
+	@echo 'make showcase        train the FPN head from a pretrained encoder on made data, evaluate, draw; DATA=FOLDER: on'
+	@echo '                     images and masks of your own, in FOLDER/images and FOLDER/masks (docs/data.md)'
 	@echo 'make test            ruff and every test; no compiler'
 	@echo 'make fuzz            2,000 random cases of every component beside float64 formulas; `make test` runs 100'
 	@echo 'make test-compiled   the plain operators beside those of compiled mmcv (environment: .venv-compiled; the first'
@@ -35,7 +50,7 @@ help:
 	@echo 'make docs            the documentation site, in docs/_build/html (environment: .venv-docs)'
 	@echo 'make bench           speed and memory against the toolboxes'
 	@echo 'make bench-compiled  the same beside the compiled operators of mmcv (environment: .venv-compiled)'
-	@echo 'make clean           remove environments, caches and the outputs of demo and bench'
+	@echo 'make clean           remove environments, caches and the outputs of demo, showcase and bench'
 	@echo
 	@echo 'The environment is .venv; it is made once, from requirements/.'
 	@echo 'PYTHON=python3.12        another Python than $(PYTHON) for new environments'
@@ -111,6 +126,36 @@ demo: .venv/.ready
 	@$(RUN) -m mmplugins.report $(DEMO)/train --out $(DEMO)/report.html
 	@$(RUN) -c "$$DEMO_SUMMARY"
 
+define SHOWCASE_SUMMARY
+import json, pathlib
+showcase = pathlib.Path('$(SHOWCASE)')
+result = max(showcase.glob('test/*/*.json'), key=lambda path: path.stat().st_mtime)
+print(f'\nvalidation mIoU: {json.loads(result.read_text())["mIoU"]:.1f} %')
+print(f'images, truth, prediction, pixels that OHEM trains on: {showcase / "results.png"}')
+print(f'loss curves: {showcase / "losses.png"}')
+print('to go on: $(RUN) tools/train.py $(SHOWCASE_CONFIG)')
+endef
+export SHOWCASE_SUMMARY
+
+showcase: .venv/.ready
+	@rm -rf $(SHOWCASE)
+	@echo '== 1/4 data'
+ifeq ($(DATA),)
+	@$(RUN) tools/dataset_converters/make_sample_data.py $(SHOWCASE)/made --train 300 --val 1 --size 192x256
+endif
+	@$(RUN) tools/dataset_converters/own_folder.py --images '$(SHOWCASE_IMAGES)' --masks '$(SHOWCASE_MASKS)' \
+	  $(SHOWCASE_CLASSES) --out $(SHOWCASE)/data
+	@echo '== 2/4 training'
+	@$(RUN) -W ignore tools/train.py $(SHOWCASE_CONFIG) --work-dir $(SHOWCASE)/train
+	@echo '== 3/4 evaluation'
+	@$(RUN) -W ignore tools/test.py $(SHOWCASE_CONFIG) "$$(cat $(SHOWCASE)/train/last_checkpoint)" \
+	  --work-dir $(SHOWCASE)/test
+	@echo '== 4/4 pictures'
+	@$(RUN) -W ignore tools/analysis_tools/draw_results.py $(SHOWCASE_CONFIG) \
+	  "$$(cat $(SHOWCASE)/train/last_checkpoint)" --out $(SHOWCASE)/results.png
+	@$(RUN) tools/analysis_tools/plot_losses.py $(SHOWCASE)/train --out $(SHOWCASE)/losses.png
+	@$(RUN) -c "$$SHOWCASE_SUMMARY"
+
 test: lint
 	$(RUN) -m pytest $(ARGS)
 
@@ -136,8 +181,8 @@ bench-compiled: .venv-compiled/.ready
 	$(COMPILED) benchmarks/benchmark.py $(ARGS)
 
 clean:
-	rm -rf .venv .venv-compiled .venv-docs .venv-matrix build dist docs/_build *.egg-info mmplugins/.mim .pytest_cache .ruff_cache .hypothesis
-	rm -rf $(DEMO) work_dirs/benchmark
+	rm -rf .venv .venv-compiled .venv-docs .venv-matrix build dist docs/_build *.egg-info mmplugins/.mim
+	rm -rf .pytest_cache .ruff_cache .hypothesis $(DEMO) $(SHOWCASE) work_dirs/benchmark
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 # Versions -------------------------------------------------------------------------------------------------------------
