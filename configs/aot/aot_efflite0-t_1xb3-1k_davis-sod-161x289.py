@@ -7,8 +7,8 @@ _base_ = [
     '../_base_/default_runtime_vos.py',
 ]
 
-# See aot_t_scratch_1xb3-1500_davis-sod-161x289.py.
-model = dict(train_cfg=dict(shuffle_identities=False, own_masks_from=None))
+# Few identities are learned, see aot_t_scratch_1xb3-1500_davis-sod-161x289.py.
+model = dict(train_cfg=dict(shuffle_identities=False))
 custom_hooks = [
     dict(type='mmplugins.IterSeedHook'),
     dict(type='EMAHook', ema_type='MomentumAnnealingEMA', momentum=10 / _base_.max_iters, gamma=9, update_buffers=True),

@@ -17,5 +17,5 @@ model = dict(
     test_cfg=dict(panoptic_on=False),
 )
 default_hooks = dict(checkpoint=dict(save_best='coco/segm_mAP'))
-optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.2))))
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.5))))
 randomness = dict(seed=0)

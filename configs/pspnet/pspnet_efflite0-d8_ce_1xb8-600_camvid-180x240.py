@@ -7,5 +7,4 @@ _base_ = [
 ]
 
 model = dict(data_preprocessor=dict(size=(180, 240)))  # height, width
-train_dataloader = dict(batch_size=4)
 randomness = dict(seed=0)

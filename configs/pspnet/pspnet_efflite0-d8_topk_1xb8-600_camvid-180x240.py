@@ -1,5 +1,5 @@
 # The same with the hardest 15 % of each image's pixels, annealed over the first half of training.
-_base_ = './pspnet_efflite0-d8_ce_1xb4-600_camvid-180x240.py'
+_base_ = './pspnet_efflite0-d8_ce_1xb8-600_camvid-180x240.py'
 
 model = dict(
     decode_head=dict(

@@ -11,5 +11,4 @@ model = dict(
     data_preprocessor=dict(size=(180, 240)),  # height, width
     decode_head=dict(loss_decode=dict(hard_example_mining_step=300)),
 )
-train_dataloader = dict(batch_size=4)
 randomness = dict(seed=0)

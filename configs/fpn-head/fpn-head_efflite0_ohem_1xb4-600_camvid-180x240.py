@@ -1,6 +1,0 @@
-# The same with OHEM; 20,000 pixels are at least 12 % of a batch.
-_base_ = './fpn-head_efflite0_topk_1xb4-600_camvid-180x240.py'
-
-model = dict(
-    decode_head=dict(loss_decode=dict(_delete_=True, type='mmplugins.OhemCrossEntropyLoss', thresh=0.7, min_kept=20000))
-)
