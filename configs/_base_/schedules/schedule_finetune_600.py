@@ -3,7 +3,7 @@ _base_ = './schedule_40k.py'
 max_iters = 600
 warmup = 30
 optim_wrapper = dict(
-    optimizer=dict(_delete_=True, type='AdamW', lr=0.002, weight_decay=0.01),
+    optimizer=dict(_delete_=True, type='AdamW', lr=0.004, weight_decay=0.01),
     paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.5)), norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
 param_scheduler = [
