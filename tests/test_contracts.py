@@ -52,7 +52,7 @@ def test_has_a_test(cls):
 
 @pytest.mark.parametrize('cls', COMPONENTS)
 def test_is_used(cls):
-    used = f"'mmplugins.{cls.__name__}'" in CONFIGS or re.search(rf'\b{cls.__name__}\(', TOOLS)
+    used = f"'mmplugins.{cls.__name__}'" in CONFIGS + TOOLS or re.search(rf'\b{cls.__name__}\(', TOOLS)
     assert used, f'no config and no tool uses {cls.__name__}'
 
 

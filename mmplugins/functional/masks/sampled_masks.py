@@ -15,6 +15,8 @@ from torch import Tensor
 from mmplugins.functional.device import empty_buffer
 from mmplugins.functional.masks.cpu import ALL, PackedMasks, between_pixels, fractions, pixel_position
 
+_CPU_POINTS = 1 << 16  # points worked on at once, so that they stay in the cache
+
 
 def sample_masks(masks: Tensor, points: Tensor, index: Tensor | None = None) -> Tensor:
     """Interpolates masks at points; equals ``grid_sample`` of the masks as floats. No gradient flows.
@@ -62,7 +64,10 @@ def layer_sampler(masks: Tensor, points: Tensor) -> Callable[[slice], Tensor]:
         if read is None:
             values = _sample_shared(masks, flat)
         else:
-            values = between_pixels(read[:, layers].flatten(1), *fractions(flat, *size))
+            values, place = empty_buffer((len(masks), len(flat)), flat.dtype, flat.device), fractions(flat, *size)
+            step = max(1, _CPU_POINTS // max(len(flat), 1))
+            for part, corners in zip(values.split(step), read[:, layers].split(step), strict=True):
+                part.copy_(between_pixels(corners.flatten(1), *place))
         return values.view(len(masks), *some.shape[:2]).transpose(0, 1)
 
     return sample

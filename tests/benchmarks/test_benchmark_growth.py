@@ -1,0 +1,24 @@
+"""The benchmark of many objects: what it prints and draws, and that memory does not grow with their square."""
+
+import sys
+
+import pytest
+
+from tests.locations import ROOT
+
+pytest.importorskip('mmdet', reason="the head is mmdet's")
+sys.path.insert(0, str(ROOT / 'benchmarks'))
+
+import benchmark_growth
+
+SIZE = ['--layers', '2', '--queries', '5', '--logit-size', '16', '--mask-size', '64', '--rounds', '1']
+
+
+def test_command_line(tmp_path, capsys):
+    benchmark_growth.main([*SIZE, '--objects', '10', '20', '40', '--plot', str(tmp_path / 'of' / 'growth.png')])
+    header, *rows = capsys.readouterr().out.strip().splitlines()[-4:]
+    assert header.split() == ['objects', 'ms', 'peak', 'MiB', 'masks', 'MiB']
+    peaks = [float(row.split()[2]) for row in rows]
+    assert [row.split()[0] for row in rows] == ['10', '20', '40']
+    assert 0 < peaks[0] < peaks[1] < peaks[2] < 2.5 * peaks[1]
+    assert (tmp_path / 'of' / 'growth.png').read_bytes().startswith(b'\x89PNG')
