@@ -15,10 +15,10 @@ SIZE = ['--layers', '2', '--queries', '5', '--logit-size', '16', '--mask-size', 
 
 
 def test_command_line(tmp_path, capsys):
-    benchmark_growth.main([*SIZE, '--objects', '10', '20', '40', '--plot', str(tmp_path / 'of' / 'growth.png')])
-    header, *rows = capsys.readouterr().out.strip().splitlines()[-4:]
-    assert header.split() == ['objects', 'ms', 'peak', 'MiB', 'masks', 'MiB']
-    peaks = [float(row.split()[2]) for row in rows]
-    assert [row.split()[0] for row in rows] == ['10', '20', '40']
+    benchmark_growth.main([*SIZE, '--objects', '50', '200', '400', '--plot', str(tmp_path / 'of' / 'growth.png')])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ['objects', 'ms', 'peak', 'MiB', 'masks', 'MiB'] in lines
+    assert [line[0] for line in lines[-3:]] == ['50', '200', '400']
+    peaks = [float(line[2]) for line in lines[-3:]]
     assert 0 < peaks[0] < peaks[1] < peaks[2] < 2.5 * peaks[1]
     assert (tmp_path / 'of' / 'growth.png').read_bytes().startswith(b'\x89PNG')
