@@ -30,7 +30,7 @@ ALLOWED = {
     'models/segmentors/aot': {
         *('functional', 'registry', 'hosts', 'models/layers', 'models/losses', 'models/decode_heads'),
     },
-    'models/segmentors': {'registry', 'hosts', 'models/segmentors/aot'},
+    'models/segmentors': {'functional', 'registry', 'hosts', 'models/segmentors/aot'},
     'datasets/transforms': {'functional', 'registry', 'hosts'},
     'datasets/samplers': {'functional', 'registry', 'hosts'},
     'datasets': {'functional', 'registry', 'hosts', 'datasets/transforms'},

@@ -2,7 +2,7 @@
 
 Papers: MaskFormer (NeurIPS 2021), Mask2Former (CVPR 2022), ``semantic_inference``. mmseg upsamples the masks of all
 queries at once, takes their sigmoid into another map of that size, and adds up. Here that is done for a block of
-columns (``class_scores``, mmseg's bits on the CPU) or, where the scores themselves are not asked for, of rows.
+columns (``class_scores``, the same but for the rounding of a sum) or, where the scores themselves are not asked for, of rows.
 
 Letters: B images, Q queries, C classes, h w size of the logits, H W of the result, R rows of a block.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmplugins.functional.compat import autocast_dtype
 from mmplugins.functional.device import at_once, empty_buffer, full_precision
-from mmplugins.functional.masks.resized import ResizedMasks, Window, mix, sources
+from mmplugins.functional.masks.resized import ResizedMasks, Window, mix, separable, sources
 from mmplugins.functional.resizing import row_blocks
 from mmplugins.functional.upsampled import UpsampledLogits
 
@@ -35,13 +35,14 @@ def class_scores(scores: Tensor, masks: UpsampledLogits) -> Tensor:
     logits, (height, width) = masks.logits, masks.size
     halves = {logits.dtype, scores.dtype} & {torch.float16, torch.bfloat16}  # a half resizing would be rounded again
     with_grad = torch.is_grad_enabled() and (logits.requires_grad or scores.requires_grad)
-    if halves or with_grad or autocast_dtype(logits.device.type) is not None:
+    separate = separable(logits[0], (logits.shape[2], width)) and separable(logits[0], (height, _LEAST_COLUMNS))
+    if not separate or halves or with_grad or autocast_dtype(logits.device.type) is not None:
         return torch.einsum('bqc,bqhw->bchw', scores, masks.full().sigmoid())
     column = max(logits.shape[1] * height, 1)
     step = max(_LEAST_COLUMNS, at_once(logits, _CPU_ELEMENTS // column, _ELEMENTS // column))
     result = empty_buffer((*scores.shape[::2], height, width), scores.dtype, scores.device)  # (B, C, H, W)
     for maps, shares, total in zip(logits, scores, result, strict=True):
-        # interpolate goes along a row first, and copies where the size stays: columns may be cut between, see resized
+        # As in resized.py: interpolate goes along a row first, so that columns may be cut in between.
         wide = F.interpolate(maps[None], (maps.shape[1], width), mode='bilinear')
         for columns in row_blocks(width, step):
             part = wide[..., columns]

@@ -3,9 +3,12 @@
 mmdet upsamples the masks of all queries to the padded input, cuts the padding off, and resizes them to the original
 image, before it looks at a score. Here the two resizings are steps that are taken for a query when it is asked for.
 
-``one`` and ``window`` give the bits of ``interpolate``. It interpolates along a row first, rounds, and then between two
-rows; an axis whose size stays is copied. So rows may be left out of the first half of the work and columns out of the
-second, and no value changes. ``rows`` interpolates by itself and differs in the last digits.
+``one`` and ``window`` give the bits of ``interpolate``. For large maps it interpolates along a row first, rounds, and
+then between two rows; an axis whose size stays is copied. So rows may be left out of the first half of the work and
+columns out of the second, and no value changes. For small maps, up to 128 of height and width together, and for those
+whose channels lie together, torch's CPU kernel rounds otherwise, by the number of channels too: these are resized as a
+whole, and all queries together where mmdet's head does that. ``rows`` interpolates by itself and differs in the last
+digits.
 
 Letters: Q queries, h w size of the logits, H W of the resized ones, R rows of a block.
 """
@@ -20,8 +23,9 @@ from torch import Tensor
 from mmplugins.functional.compat import autocast_dtype
 from mmplugins.functional.device import zeros_buffer
 
+_SMALL = 256  # height and width together up to which torch's CPU kernel may be another one; torch's own limit is 128
 _TILE = 4  # logits along each axis for which there is one bound
-_SLACK = 1e-3  # of a position; a difference that rounding may make is far smaller
+_SLACK = 0.02  # of a position; rounding moves one of 10,000 by a thousandth
 
 Window = tuple[slice, slice]
 
@@ -33,14 +37,21 @@ class ResizedMasks:
         logits: Floating, shape (Q, h, w).
         steps: For each resizing, in order, the size that it gives and how much of that is kept, from the upper left
             corner: ((H, W), (H', W')).
+        together: Whether the first resizing has the bits of one of all queries as channels of an image, as a head does
+            it, else, as all others, of one query as the only channel.
 
     Attributes:
         size: H, W at the end.
     """
 
-    def __init__(self, logits: Tensor, steps: Sequence[tuple[Sequence[int], Sequence[int]]] = ()) -> None:
+    def __init__(
+        self, logits: Tensor, steps: Sequence[tuple[Sequence[int], Sequence[int]]] = (), together: bool = False
+    ) -> None:
         self.logits = logits
         self.steps = [(tuple(map(int, size)), _least(size, kept)) for size, kept in steps]
+        if together and self.steps and not separable(logits, self.steps[0][0]):
+            (size, kept), *self.steps = self.steps
+            self.logits = logits = _interpolate(logits[None], size)[0, :, : kept[0], : kept[1]]
         self._inputs = [tuple(logits.shape[-2:]), *(kept for _, kept in self.steps)]  # the last one: the result
         self.size = self._inputs[-1]
 
@@ -152,6 +163,11 @@ class ResizedMasks:
         return int((last - first).max()) if len(first) else 0
 
 
+def separable(logits: Tensor, size: Sequence[int]) -> bool:
+    """Whether a resizing of maps (Q, h, w), channels of an image, gives each the bits of a resizing of its own."""
+    return logits.is_contiguous() and len(logits) > 3 and sum(size) > _SMALL
+
+
 def _least(size: Sequence[int], kept: Sequence[int]) -> tuple[int, int]:
     return tuple(min(int(a), int(b)) for a, b in zip(size, kept, strict=True))
 
@@ -189,7 +205,8 @@ def _resize_window(x: Tensor, size: tuple, kept: tuple, inputs: Window, outputs:
         return x[: kept[0], : kept[1]]
     rows, columns = inputs[0], outputs[1]
     height, width = rows.stop - rows.start, columns.stop - columns.start
-    if height * size[1] + size[0] * width > math.prod(size):
+    halves = min(height + size[1], size[0] + width, sum(size))
+    if halves <= _SMALL or height * size[1] + size[0] * width > math.prod(size):
         return _interpolate(x[None, None], size)[0, 0, : kept[0], : kept[1]]
     wide = _interpolate(x[None, None, rows], (height, size[1]))[0, 0]  # (rows, W)
     tall = x.new_zeros(x.shape[0], width)

@@ -203,7 +203,7 @@ def _masks_of(masks: Tensor | UpsampledLogits, metas: Sequence[dict], rescale: b
             maps = maps[:, : kept[0], : kept[1]]
         if rescale:
             steps.append((meta['ori_shape'][:2], meta['ori_shape'][:2]))
-        results.append(ResizedMasks(maps, steps))
+        results.append(ResizedMasks(maps, steps, together=isinstance(masks, UpsampledLogits)))
     return results
 
 

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from mmplugins.functional.masks.class_maps import find_classes
 from mmplugins.functional.masks.resized import ResizedMasks
-from mmplugins.models.decode_heads.mask_seg_heads import SemanticSetHead
 from mmplugins.registry import MODELS
 
 
@@ -33,7 +32,7 @@ class ClassMapSegmentor(EncoderDecoder):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         name, head = type(self).__name__, self.decode_head
-        if not isinstance(head, SemanticSetHead) or head.align_corners:
+        if not hasattr(head, 'predict_queries') or head.align_corners:
             raise ValueError(
                 f'{name} needs a decode_head of type mmplugins.Mask2FormerSegHead or mmplugins.MaskFormerSegHead with '
                 f'align_corners=False, got {type(head).__name__} with align_corners={head.align_corners}; take '

@@ -133,8 +133,11 @@ class MaskHeadContract:
         samples = [sample(3), sample(2, seed=1)]
         for ours, theirs in zip(head(features(), samples), reference(features(), samples), strict=True):
             assert_relative(torch.stack(list(ours)), torch.stack(list(theirs)).detach(), 1e-6)
-        for ours, theirs in zip(head.predict(features(), samples), reference.predict(features(), samples), strict=True):
-            assert torch.equal(ours, theirs)
+        (scores, masks), theirs = (one.predict(features(), samples) for one in (head, reference))
+        assert torch.equal(scores, theirs[0])
+        assert masks.shape == theirs[1].shape
+        assert torch.equal(masks.full(), theirs[1])  # which mmdet's fusion head gets image by image
+        assert torch.equal(torch.stack(list(masks)), theirs[1])
         head.init_weights()
         bare = self.head(train_cfg=None)
         assert bare.criterion is None
