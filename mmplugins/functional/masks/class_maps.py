@@ -2,7 +2,7 @@
 
 Papers: MaskFormer (NeurIPS 2021), Mask2Former (CVPR 2022), ``semantic_inference``. mmseg upsamples the masks of all
 queries at once, takes their sigmoid into another map of that size, and adds up. Here that is done for a block of
-columns (``class_scores``, the same but for the rounding of a sum) or, where the scores themselves are not asked for, of rows.
+columns (``class_scores``, the same but for the rounding of a sum) or, where only labels are asked for, of rows.
 
 Letters: B images, Q queries, C classes, h w size of the logits, H W of the result, R rows of a block.
 """

@@ -227,7 +227,7 @@ def test_a_detector_predicts_what_it_does_with_mmdets_fusion_head(model):
         torch.manual_seed(1)
         batch = detector.data_preprocessor(raw_batch())
         with torch.no_grad():
-            found.append(detector.predict(**batch, rescale=True))
+            found.append(detector.predict(batch['inputs'], batch['data_samples'], rescale=True))
     for theirs, ours in zip(*found, strict=True):
         assert torch.equal(ours.pred_panoptic_seg.sem_seg, theirs.pred_panoptic_seg.sem_seg)
         for name in ('bboxes', 'labels', 'scores', 'masks'):
