@@ -28,7 +28,7 @@ def validation_loader(cfg: Mapping, pipeline: Sequence[Mapping] | None = None) -
 
     1. ``val_dataloader`` of the config, with a sampler that goes through the data in order.
     2. Its data set with ``test_mode=False`` and no ``filter_cfg``: every file, with annotations as for training.
-    3. Its pipeline: ``deterministic_pipeline`` of the training's and the validation's.
+    3. Its pipeline: ``deterministic_pipeline`` of the training's (see ``training_pipeline``) and the validation's.
 
     Args:
         cfg: A config with ``train_dataloader`` and ``val_dataloader``.
@@ -51,8 +51,9 @@ def validation_loader(cfg: Mapping, pipeline: Sequence[Mapping] | None = None) -
         loader.pop(key, None)
     loader['sampler'] = {'type': 'DefaultSampler', 'shuffle': False}
     if pipeline is None:
-        validation = next(_pipelines(loader['dataset']), [])
-        pipeline = deterministic_pipeline(training_pipeline(cfg['train_dataloader']['dataset']), validation)
+        first = next(_datasets(deepcopy(loader['dataset'])))
+        training = training_pipeline(cfg['train_dataloader']['dataset'], first.get('data_root'))
+        pipeline = deterministic_pipeline(training, first.get('pipeline') or [])
     found = list(_datasets(loader['dataset']))
     for dataset in found:  # step 2
         if 'test_mode' in dataset:
@@ -63,22 +64,31 @@ def validation_loader(cfg: Mapping, pipeline: Sequence[Mapping] | None = None) -
     return loader
 
 
-def training_pipeline(dataset: Mapping) -> list[dict]:
+def training_pipeline(dataset: Mapping, root: str | None = None) -> list[dict]:
     """Joins the pipelines of a training data set, those of a wrapped one first.
 
+    Args:
+        dataset: Its config.
+        root: ``data_root`` of the validation data; of several data sets with different pipelines, the one that lies
+            there is taken.
+
     Raises:
-        DataError: There is none, or the data sets that are joined have different ones.
+        DataError: There is none, or the data sets that are joined have different ones, and not one lies there.
     """
     if 'datasets' in dataset:
-        inner = [training_pipeline(one) for one in dataset['datasets']]
+        inner = [training_pipeline(one, root) for one in dataset['datasets']]
         if any(one != inner[0] for one in inner):
+            roots = [next(_datasets(deepcopy(one))).get('data_root') for one in dataset['datasets']]
+            there = [root is not None and one == root for one in roots]
+            inner = [one for one, is_there in zip(inner, there, strict=True) if is_there]
+        if len(inner) == 0 or any(one != inner[0] for one in inner):
             raise DataError(
                 'the training data sets have different pipelines, and the validation loss needs one: give the hook '
                 'pipeline=[...] or dataloader=dict(...)'
             )
         inner = inner[0]
     else:
-        inner = training_pipeline(dataset['dataset']) if isinstance(dataset.get('dataset'), Mapping) else []
+        inner = training_pipeline(dataset['dataset'], root) if isinstance(dataset.get('dataset'), Mapping) else []
     found = [*inner, *(_plain(transform) for transform in dataset.get('pipeline') or ())]
     if not found:
         raise DataError(
@@ -163,12 +173,6 @@ def _datasets(node: Mapping) -> Iterator[dict]:
             node['pipeline'] = []
         for child in inner:
             yield from _datasets(child)
-
-
-def _pipelines(node: Mapping) -> Iterator[list]:
-    for dataset in _datasets(deepcopy(node)):
-        if dataset.get('pipeline'):
-            yield dataset['pipeline']
 
 
 def _plain(node: object) -> object:

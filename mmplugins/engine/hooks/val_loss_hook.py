@@ -6,6 +6,7 @@ at all.
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from mmengine.dataset import DefaultSampler
@@ -78,7 +79,7 @@ class ValLossHook(Hook):
         self._loader: DataLoader | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Builds the loader, so that mistakes come to light before the training."""
+        """Builds the loader and loads an image, so that mistakes come to light before the training."""
         if runner.val_loop is None:
             raise ValueError(
                 'ValLossHook computes losses at each validation, and this run has none: set val_cfg, val_dataloader '
@@ -86,7 +87,8 @@ class ValLossHook(Hook):
             )
         for hook in runner.hooks:
             _check_rule(hook)
-        self._build(runner)
+        with random_numbers(self.seed):
+            _load_first(self._build(runner))
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Computes the losses and puts them into the metrics, behind those that are there."""
@@ -138,7 +140,7 @@ def _batches(loader: DataLoader, runner: Runner) -> Iterator[tuple[int, object]]
     """
     sampler, seen = loader.sampler, 0
     total = len(loader.dataset)
-    try:
+    with _explained():
         for batch in loader:
             images = _number_of_images(batch)
             count = images
@@ -146,11 +148,24 @@ def _batches(loader: DataLoader, runner: Runner) -> Iterator[tuple[int, object]]
                 count = sum(place * runner.world_size + runner.rank < total for place in range(seen, seen + images))
             seen += images
             yield count, batch
+
+
+def _load_first(loader: DataLoader) -> None:
+    """Loads one image, so that a pipeline that does not fit the data comes to light before the training."""
+    with _explained():
+        if len(loader.dataset):
+            loader.dataset[0]
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
     except Exception as error:
         raise RuntimeError(
-            f'ValLossHook could not load a batch of the validation split ({type(error).__name__}: {error}). It loads '
-            'annotations as in training; if they are not there, or its pipeline needs others, give the hook '
-            'pipeline=[...] or dataloader=dict(...)'
+            f'ValLossHook could not load the validation split ({type(error).__name__}: {error}). It loads annotations '
+            'as in training; if they are not there, or its pipeline needs others, give the hook pipeline=[...] or '
+            'dataloader=dict(...)'
         ) from error
 
 

@@ -304,6 +304,12 @@ def test_pipeline_of_clips_and_of_joined_data_sets():
     cfg['train_dataloader']['dataset'] = dict(type='ConcatDataset', datasets=joined)
     with pytest.raises(DataError, match=r'training data sets have different pipelines.*pipeline=\[\.\.\.\]'):
         validation_loader(cfg)
+    for one, root in zip(cfg['val_dataloader']['dataset']['datasets'], ('b', 'c'), strict=True):
+        one['data_root'] = root
+    joined[0]['data_root'], joined[1]['data_root'] = 'a', 'b'  # the one of the validation's root is taken
+    joined[1]['pipeline'] = [dict(type='LoadB')]
+    assert [names(one['pipeline']) for one in validation_loader(cfg)['dataset']['datasets']] == [['LoadB'], ['LoadB']]
+    joined[1]['pipeline'] = [dict(type='Load')]
     found = validation_loader(cfg, [dict(type='Mine')])['dataset']['datasets']
     assert [names(one['pipeline']) for one in found] == [['Mine'], ['Mine']]
     joined[1]['pipeline'].append(dict(jitter))
@@ -350,5 +356,5 @@ def test_errors_of_data_and_model(data, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match=r'EncoderDecoder computed no losses.*gt_sem_seg.*pipeline=\[\.\.\.\]'):
         train(training('pspnet', data('semantic'), tmp_path, 2, [dict(HOOK, pipeline=load)]))
     load = [dict(type='LoadImageFromFile', to_float32='x', imdecode_backend='none')]
-    with pytest.raises(RuntimeError, match=r'could not load a batch of the validation split \(.*dataloader=dict'):
+    with pytest.raises(RuntimeError, match=r'could not load the validation split \(.*dataloader=dict'):
         train(training('pspnet', data('semantic'), tmp_path, 2, [dict(HOOK, pipeline=load)]))
