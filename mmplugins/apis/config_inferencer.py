@@ -25,7 +25,8 @@ class ConfigInferencer:
         model: Path of a config, or a config.
         weights: Path or address of a checkpoint; None: random weights.
         *args: What the toolbox's inferencer takes further.
-        **kwargs: Likewise.
+        show_progress: Whether a bar shows how far it is; mmseg 1.2 has no such argument.
+        **kwargs: As args.
 
     Raises:
         UsageError: No tensor of the model is in the checkpoint.
@@ -34,10 +35,18 @@ class ConfigInferencer:
     # Types of steps that are left out of the pipeline: there are no annotations.
     annotations: tuple[str, ...] = ()
 
-    def __init__(self, model: str | Mapping | None = None, weights: str | None = None, *args, **kwargs) -> None:
+    def __init__(
+        self,
+        model: str | Mapping | None = None,
+        weights: str | None = None,
+        *args,
+        show_progress: bool = True,
+        **kwargs,
+    ) -> None:
         allow_checkpoints()
         self._weights = weights
         super().__init__(model, weights, *args, **kwargs)
+        self.show_progress = show_progress
 
     def _load_weights_to_model(self, model: nn.Module, checkpoint: dict | None, cfg: Mapping | None) -> None:
         own = _metainfo(cfg)

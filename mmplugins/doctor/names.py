@@ -3,6 +3,8 @@
 import inspect
 import logging
 from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import find_spec
 
 from mmengine import registry as roots
 from mmengine.config import Config
@@ -58,9 +60,17 @@ def _check_all(report: Report, cfg: Config) -> None:
 def _check(report: Report, key: str, node: Mapping) -> bool:
     name = node['type']
     try:
-        cls, registry = (name, None) if not isinstance(name, str) else find(name)
+        cls, registry = find(name)
     except ImportError as error:
         report.error('types', f'{key}.type: {name} cannot be imported ({cause(error)})', 'install what it needs')
+        return False
+    if cls is None and key.startswith('model') and _is_unregistered(name):
+        return True
+    scope = name.partition('.')[0] if isinstance(name, str) and '.' in name else None
+    if cls is None and scope is not None and find_spec(scope) is None:
+        report.error(
+            'types', f'{key}.type: {name} is of the package {scope}, which is not installed', f'install {scope}'
+        )
         return False
     if cls is None:
         report.error(
@@ -86,21 +96,36 @@ def _check(report: Report, key: str, node: Mapping) -> bool:
     return not unknown
 
 
-def find(name: str) -> tuple[object | None, str | None]:
+def find(name: str | type) -> tuple[object | None, str | None]:
     """Looks a type up in all registries, from the current default scope.
 
     Args:
-        name: Name of a type, with a scope or without.
+        name: Name of a type, with a scope or without; a class is its own.
 
     Returns:
         The class and the name of the registry that has it; None twice if there is none.
     """
+    if not isinstance(name, str):
+        return name, None
     for root in _registries():
         with root.switch_scope_and_registry(None) as registry:
             cls = registry.get(name)
         if cls is not None:
             return cls, root.name
     return None, None
+
+
+def _is_unregistered(name: str) -> bool:
+    """Whether a name within a model may be right though no registry has it; building the model tells.
+
+    mmdet takes the layers of its RoI extractors from mmcv's operators, and some necks have names of functions.
+    """
+    if name.islower() and '.' not in name:
+        return True
+    try:
+        return hasattr(import_module('mmcv.ops'), name)
+    except ImportError:
+        return False
 
 
 def arguments(cls: type) -> set[str] | None:

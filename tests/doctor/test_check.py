@@ -154,6 +154,11 @@ def test_unknown_type(cfg):
     fails(cfg, 'types', "model.decode_head.type: 'FCNHed' is in no registry; did you mean FCNHead", 'custom_imports')
 
 
+def test_type_of_a_package_that_is_missing(cfg):
+    cfg.model.backbone.type = 'mmnowhere.ResNet'
+    fails(cfg, 'types', 'mmnowhere.ResNet is of the package mmnowhere, which is not installed', 'install mmnowhere')
+
+
 def test_unknown_argument_of_a_hook_and_a_transform(cfg):
     cfg.default_hooks.logger.intervall = 3
     cfg.train_dataloader.dataset.pipeline[1].with_box = True
@@ -188,6 +193,17 @@ def test_names_of_other_libraries_are_left_alone(cfg):
         patch.setattr(names, 'find', lambda name, find=names.find: (dict, None) if name == 'Albu' else find(name))
         names.check_names(report, cfg)
     assert [finding.level for finding in report.findings] == ['ok']
+
+
+def test_names_that_no_registry_has(cfg):
+    """mmdet's RoI extractors take layers from mmcv.ops, its FPG has names of functions."""
+    cfg.model.roi_extractor = dict(roi_layer=dict(type='RoIAlign'), trans=dict(type='last_conv'))
+    cfg.train_dataloader.dataset.pipeline[0].type = 'RoIAlign'
+    report = Report()
+    names.check_names(report, cfg)
+    assert [finding.text.partition(':')[0] for finding in report.findings] == [
+        'train_dataloader.dataset.pipeline.0.type'
+    ]
 
 
 def test_arguments_that_a_class_hands_on():
@@ -341,6 +357,40 @@ def test_palette_too_short(panoptic):
 def test_data_set_that_cannot_be_built(cfg):
     cfg.train_dataloader.dataset.pipeline[2].prob = 7
     fails(cfg, 'classes', 'train_dataloader.dataset cannot be built: ', 'mend the arguments of the data set')
+
+
+def test_data_sets_that_look_for_their_files(cfg):
+    """Their classes are known all the same; a missing folder is told where data are read."""
+    for split in ('train', 'val', 'test'):
+        cfg[f'{split}_dataloader'].dataset = dict(
+            type='STAREDataset', data_root='nowhere', data_prefix=dict(img_path='a')
+        )
+    fails(cfg, 'classes', 'num_classes is 3, train_dataloader.dataset has 2 classes (background, vessel)', '=2')
+
+
+def test_data_sets_whose_files_tell_their_classes(cfg, monkeypatch):
+    def build(config):
+        raise FileNotFoundError('names.txt')
+
+    monkeypatch.setattr('mmplugins.doctor.classes.DATASETS.build', build)
+    del cfg.train_dataloader.dataset.metainfo
+    fails(cfg, 'classes', 'tells its classes only where its files are', 'check it where', level='warning')
+
+
+def test_models_that_are_asked_with_texts(cfg):
+    """Tested on other classes than trained on, on purpose."""
+    cfg.model.decode_head.type = 'SideAdapterCLIPHead'
+    cfg.val_dataloader.dataset.metainfo.classes = ('ground', 'right', 'top')
+    report = Report()
+    check_classes(report, cfg)
+    assert [finding.level for finding in report.findings] == ['ok']
+
+
+def test_heads_that_count_something_else(cfg):
+    cfg.model.auxiliary_head = dict(type='STDCHead', num_classes=2)
+    report = Report()
+    check_classes(report, cfg)
+    assert [finding.level for finding in report.findings] == ['ok']
 
 
 def test_class_weights(cfg):
