@@ -83,7 +83,8 @@ class Predictor:
         self.detects = scope_of(cfg) == 'mmdet'
         cls = apis.DetInferencer if self.detects else apis.SegInferencer
         self.inferencer = cls(cfg, checkpoint, device=device, show_progress=False)
-        self.settings = dict(pred_score_thr=threshold) if self.detects else {}
+        # mmseg's own opacity, 0.8, leaves little of the image to be seen
+        self.settings = dict(pred_score_thr=threshold) if self.detects else dict(opacity=0.5)
         self.binary = not self.detects and getattr(self.inferencer.model, 'out_channels', None) == 1
 
     def __call__(self, name: str, image: str | np.ndarray, folder: Path | None) -> np.ndarray:

@@ -110,8 +110,7 @@ def test_colours_of_pictures(tiny, tmp_path):
     frame = cv2.VideoCapture(str(tmp_path / 'video.avi')).read()[1].astype(int)
     palette = np.array([[128, 0, 0], [0, 128, 0], [0, 0, 128]])
     labels = np.asarray(Image.open(tmp_path / 'out/preds/red.png'))
-    # mmseg's inferencer paints with an opacity of 0.8
-    expected = 0.2 * np.array([250, 0, 0]) + 0.8 * palette[labels]
+    expected = 0.5 * np.array([250, 0, 0]) + 0.5 * palette[labels]
     assert np.abs(np.median(picture - expected, (0, 1))).max() < 12
     assert np.abs(np.median(frame[..., ::-1] - expected, (0, 1))).max() < 12
 
