@@ -10,8 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from os import path as osp
 from typing import NamedTuple
 
+import numpy as np
 from mmengine import fileio
 from mmseg.datasets import BaseSegDataset
+from PIL.Image import Image
 
 from mmplugins.registry import DATASETS
 
@@ -36,7 +38,7 @@ class FileFacts(NamedTuple):
         largest: Of a mask, the largest grey value.
         two_valued: Of a mask, whether there are no others but it and 0.
         orientation: Of an image, its EXIF orientation, 1 upright.
-        error: Why it cannot be read.
+        error: What is wrong with the file, with its name.
     """
 
     size: tuple[int, int] | None = None
@@ -196,7 +198,7 @@ class BinaryMaskDataset(BaseSegDataset):
         with ThreadPoolExecutor() as pool:
             coarse = [True] * len(images) + [False] * len(masks)
             facts = dict(zip(paths, pool.map(self._file_facts, paths, coarse), strict=True))
-        problems = [f'{path}: unreadable, {facts[path].error}' for path in paths if facts[path].error]
+        problems = [facts[path].error for path in paths if facts[path].error]
         if not self.test_mode:  # training transforms move image and mask together; a test resizes the prediction
             problems += [
                 f'{image}: size {facts[image].size}, but its mask {facts[mask].size} (width, height)'
@@ -231,11 +233,16 @@ class BinaryMaskDataset(BaseSegDataset):
                     image.draft('L', (1, 1))
                     image.load()
                     return FileFacts(size, orientation=tag)
-                grey = grey_values(image, self.mask_threshold or 0, path)
+                grey = self._mask_values(image, path)
                 largest = int(grey.max(initial=0))
                 return FileFacts(size, largest, two_valued=bool(((grey == 0) | (grey == largest)).all()))
         except Exception as error:  # Pillow raises errors of many kinds on damaged files
-            return FileFacts(error=f'{type(error).__name__}: {error}')
+            ours = isinstance(error, ValueError) and path in str(error)
+            return FileFacts(error=str(error) if ours else f'{path}: unreadable, {type(error).__name__}: {error}')
+
+    def _mask_values(self, image: Image, path: str) -> np.ndarray:
+        """Returns the grey values of a mask, uint8 (H, W)."""
+        return grey_values(image, self.mask_threshold, path)
 
     def _report(self, problems: list[str]) -> str:
         listed = '\n  '.join(problems[:MAX_LISTED])

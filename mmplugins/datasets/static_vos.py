@@ -5,10 +5,14 @@ and masks are paired by name instead of by their order, and binary masks are rea
 of saliency masks are no objects.
 """
 
+import numpy as np
+from PIL.Image import Image
+
 from mmplugins.registry import DATASETS
 
 from .binary_mask import BinaryMaskDataset
 from .clip_source import ClipSource
+from .transforms.clip_masks import read_object_mask
 
 
 @DATASETS.register_module()
@@ -25,11 +29,18 @@ class StaticVOSDataset(ClipSource, BinaryMaskDataset):
 
     Raises:
         FileNotFoundError: A folder does not exist.
-        ValueError: A folder holds no images, files are at fault, or no mask of the set exceeds the threshold.
+        ValueError: A folder holds no images, files are at fault, no mask of the set exceeds the threshold, or, without
+            one, a mask is grey with smooth edges, a JPEG or of colours without a palette.
     """
 
     def __init__(self, mask_threshold: int | None = 127, **kwargs) -> None:
         super().__init__(mask_threshold=mask_threshold, **kwargs)
+
+    def _mask_values(self, image: Image, path: str) -> np.ndarray:
+        """Returns the grey values of a mask, or, without a threshold, the numbers of its objects."""
+        if self.mask_threshold is None:
+            return read_object_mask(path, None, self.backend_args)
+        return super()._mask_values(image, path)
 
     def _data_info(self, image: str, mask: str | None) -> dict:
         return dict(video_name=image, img_path=[image], seg_map_path=[mask], mask_threshold=self.mask_threshold)

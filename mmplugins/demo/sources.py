@@ -1,13 +1,15 @@
 """What is predicted: an image, the images of a folder, or the frames of a video file or a folder."""
 
+import logging
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import cv2
 import numpy as np
+from mmengine.logging import print_log
 
-from mmplugins.datasets.transforms.image_files import decode_frame, natural_key
+from mmplugins.datasets.transforms.image_files import decode_frame, natural_key, open_image, orientation_of
 from mmplugins.engine.launch import UsageError
 
 FRAMES = ('.jpg', '.jpeg', '.png', '.bmp')
@@ -53,6 +55,20 @@ class Frames:
     def name(self, index: int) -> str:
         """Name of a frame, without suffix."""
         return f'{index:05d}' if self.names is None else self.names[index]
+
+    def tell_orientation(self) -> None:
+        """Logs that an orientation tag of the first frame is not applied, if it has one."""
+        if self.names is None:
+            return
+        with open_image(str(self._files[0])) as image:
+            tag = orientation_of(image)
+        if tag != 1:
+            print_log(
+                f'{self._files[0]} has the EXIF orientation tag {tag}, which is not applied: the mask must be drawn on '
+                'the pixels as stored, and the results are those pixels. Else store the frames turned, without the tag',
+                'current',
+                logging.WARNING,
+            )
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Iterates over the frames, uint8, (H, W, 3)."""

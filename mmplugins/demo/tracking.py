@@ -116,6 +116,7 @@ def track_objects(
             f'--mask: {mask} is {first_mask.shape}, the first frame{turned}, is {first.shape[:2]} (height, width); '
             "give the mask at the video's size"
         )
+    frames.tell_orientation()
     model = load_model(cfg, checkpoint, device)
     output = VideoOutput(out, fps or frames.fps or 24) if is_video(out) else FolderOutput(out)
     current: list[np.ndarray] = []

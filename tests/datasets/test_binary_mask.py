@@ -184,6 +184,32 @@ def test_palettes_whose_colours_do_not_tell_are_read_by_number(root):
         assert np.array_equal(build(root, pipeline=[dict(type='mmplugins.LoadBinaryMask')])[0]['gt_seg_map'], mask)
 
 
+def test_objects_in_dark_colours_of_a_palette_are_foreground(root):
+    """DAVIS's colours: of objects 1, 2 and 7 only the last one's grey is above 127."""
+    numbers = np.zeros((HEIGHT, WIDTH), np.uint8)
+    numbers[:2], numbers[2:4], numbers[4:5] = 1, 2, 7
+    palette = [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0, 0, 0, 128, 128, 0, 128, 0, 128, 128, 128, 128, 128]
+    image = Image.fromarray(numbers, mode='P')
+    image.putpalette(palette)
+    image.save(root / 'GT' / 'a.png')
+    found = build(root, pipeline=[dict(type='mmplugins.LoadBinaryMask')])[0]['gt_seg_map']
+    assert np.array_equal(found, numbers > 0)
+
+
+def test_reduce_zero_label_of_another_data_set(root):
+    from mmplugins.datasets.transforms import LoadBinaryMask
+
+    with pytest.raises(ValueError, match=r'a\.png: reduce_zero_label of the data set leaves out label 0'):
+        LoadBinaryMask()(dict(seg_map_path=str(root / 'GT' / 'a.png'), reduce_zero_label=True))
+
+
+def test_images_beyond_pillow_s_limit_are_not_called_unreadable(root, monkeypatch):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 4)
+    with pytest.raises(ValueError, match=r'a\.jpg has more pixels than Pillow opens, 8') as error:
+        build(root)
+    assert 'unreadable' not in str(error.value)
+
+
 def test_sixteen_bit_masks(root):
     mask = np.asarray(Image.open(root / 'GT' / 'a.png')).astype(np.uint16) * 257
     Image.fromarray(mask).save(root / 'GT' / 'a.png')

@@ -4,6 +4,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
+from PIL import Image
 
 from mmplugins.hosts import problem_with
 from mmplugins.registry import DATASETS
@@ -25,6 +26,18 @@ def pipeline(size, **settings):
     ]
     merge = dict(type='mmplugins.MergeClips', pre_transform=clip, min_pixels=5, **settings)
     return [*clip, merge, dict(type='mmplugins.PackClip')]
+
+
+def test_smooth_edges_are_told_at_start_where_masks_are_object_numbers(tmp_path):
+    mask = np.zeros((24, 32), np.uint8)
+    mask[4:20, 4:20] = 255
+    mask[3, 4:20], mask[20, 4:20] = 60, 190
+    save_frame(tmp_path / 'Imgs/a.png', image_of(mask > 0))
+    (tmp_path / 'GT').mkdir()
+    Image.fromarray(mask).save(tmp_path / 'GT/a.png')
+    with pytest.raises(ValueError, match=r'a\.png is grey with smooth edges.*mask_threshold=127 in a StaticVOSDataset'):
+        DATASETS.build(static(tmp_path, mask_threshold=None))
+    assert len(DATASETS.build(static(tmp_path))) == 1
 
 
 def test_palette_masks_keep_objects_apart(tmp_path):

@@ -64,6 +64,19 @@ def test_folder_to_folder(tiny, tmp_path, capsys):
     assert np.array_equal(masks_in(tmp_path / 'out' / 'masks'), masks_in(tmp_path / 'tested' / 'cat'))
 
 
+def test_an_orientation_tag_is_told(tiny, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(sources, 'print_log', lambda text, *rest: told.append(text))
+    sources.Frames(str(tiny[0])).tell_orientation()
+    assert told == []
+    exif = Image.Exif()
+    exif[274] = 3
+    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / '0.jpg', exif=exif)
+    sources.Frames(str(tmp_path)).tell_orientation()
+    assert len(told) == 1
+    assert told[0].startswith(f'{tmp_path}/0.jpg has the EXIF orientation tag 3, which is not applied')
+
+
 def test_video_to_folder(tiny, video, tmp_path):
     demo(tiny, tmp_path / 'a', source=video)
     demo(tiny, tmp_path / 'b')

@@ -12,6 +12,7 @@ from .image_files import open_image, orientation_of
 IGNORED = 255
 HALF = 127  # of binary masks with smooth edges, grey values above it are the object
 MOST_SOLID = 32  # grey values beside 0 and 255; masks that JPEG or a resize made have more
+FEWEST_GREYS, MANY_GREYS = 8, 64  # values of the rim of an object that is not 255, and of a wide blur
 
 
 def read_object_mask(path: str, threshold: int | None = None, backend_args: dict | None = None) -> np.ndarray:
@@ -51,9 +52,11 @@ def read_object_mask(path: str, threshold: int | None = None, backend_args: dict
     smooth = not threshold and not coloured and has_smooth_edges(mask)
     if smooth and threshold is None:
         raise ValueError(
-            f'mask {path} is grey with smooth edges: the object is 255, and each of the {len(objects_of(mask))} other '
-            f'values at its rim would be an object; set single_object=True to take all above {HALF} for one object. If '
-            'its values are object numbers and 255 is not valid, save it with a palette of colours'
+            f'mask {path} is grey with smooth edges: the object is {mask.max()}, and each of the '
+            f'{len(set(objects_of(mask)) - {int(mask.max())})} other values at its rim would be an object; set '
+            f'single_object=True to take all above {HALF} for one object (mask_threshold={HALF} in a '
+            'StaticVOSDataset). If its values are object numbers and 255 is not valid, save it with a palette of '
+            'colours'
         )
     if threshold is not None:
         mask = (mask > (HALF if smooth else threshold)).astype(np.uint8)
@@ -71,9 +74,11 @@ def has_colours(image: Image.Image) -> bool:
 def has_smooth_edges(mask: np.ndarray) -> bool:
     """Tells whether a grey image is one bright object with a smooth rim, rather than object numbers.
 
-    It is if 255 fills a square of 3 by 3 pixels somewhere, most of the pixels that are not 0 are above 127, and the
-    values from 1 to 254 make a rim: none of them fills such a square, or, of more than 32 values, less than half do
-    (what JPEG leaves in flat areas). Objects that are numbered, beside a 255 that is not valid, fill areas.
+    It is if its largest value fills a square of 3 by 3 pixels somewhere, most of the pixels that are not 0 are above
+    127, and the values below make a rim: none of them fills such a square, or, of more than 32 values, less than half
+    do (what JPEG leaves in flat areas). A rim below another value than 255, such as 250, has 8 values or more. Of a
+    wide blur, 64 values of which less than half fill a square, neither is asked for. Objects that are numbered, beside
+    a 255 that is not valid, fill areas.
 
     Args:
         mask: uint8, (H, W).
@@ -89,13 +94,16 @@ def has_smooth_edges(mask: np.ndarray) -> bool:
         False
     """
     counts = np.bincount(mask.ravel(), minlength=IGNORED + 1)
-    between = np.flatnonzero(counts[1:IGNORED]) + 1
-    if not between.size or not counts[IGNORED] or counts[HALF + 1 :].sum() <= counts[1 : HALF + 1].sum():
+    largest = int(mask.max(initial=0))
+    between = np.flatnonzero(counts[1:largest]) + 1
+    if between.size < (1 if largest == IGNORED else FEWEST_GREYS) or largest <= HALF:
         return False
     square = np.ones((3, 3), np.uint8)
     lowest, highest = (filter_(mask, square, borderValue=0) for filter_ in (cv2.erode, cv2.dilate))
     solid = set(np.unique(mask[lowest == highest]).tolist()) - {0}  # values of squares of one value
-    return IGNORED in solid and len(solid) - 1 < (1 if between.size <= MOST_SOLID else between.size / 2)
+    bright = counts[HALF + 1 :].sum() > counts[1 : HALF + 1].sum()
+    rim = len(solid - {largest}) < (1 if between.size <= MOST_SOLID else between.size / 2)
+    return rim and (between.size >= MANY_GREYS or (largest in solid and bool(bright)))
 
 
 def check_mask_size(

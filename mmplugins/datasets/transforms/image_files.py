@@ -71,7 +71,8 @@ def orientation_of(image: Image.Image) -> int:
 def grey_values(image: Image.Image, threshold: int, path: str) -> np.ndarray:
     """Returns the grey values of a binary mask; colours are turned into grey.
 
-    Where the colours of a palette do not tell the parts of the mask apart, its numbers do: 0 is background.
+    With a palette of colours, as masks of object numbers have, all that is not black is foreground, however dark its
+    colour. Where the colours do not tell the parts of the mask apart, its numbers do: 0 is background.
 
     Args:
         image: Opened by Pillow, of any mode; 16-bit values are brought to 8 bits.
@@ -96,7 +97,11 @@ def grey_values(image: Image.Image, threshold: int, path: str) -> np.ndarray:
                 'image, 0 and 255'
             )
     if image.mode == 'P':
-        numbers, foreground = np.asarray(image), grey > threshold
+        numbers = np.asarray(image)
+        colours = np.asarray(image.convert('RGB'))
+        if (colours != colours[..., :1]).any():
+            grey = np.where(colours.any(-1), 255, 0).astype(np.uint8)
+        foreground = grey > threshold
         if numbers.min() != numbers.max() and foreground.min() == foreground.max():  # the colours do not tell
             return np.where(numbers == 0, 0, 255).astype(np.uint8)
     return grey

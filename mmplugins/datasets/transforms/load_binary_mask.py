@@ -40,8 +40,9 @@ class LoadBinaryMask(BaseTransform):
         grey: Whether the grey values stay as they are, for ``SoftMask`` at the pipeline's end; no threshold then.
 
     Raises:
-        ValueError: A threshold for grey values; an image that its orientation tag turned; a mask whose alpha channel
-            and colours differ, of more pixels than Pillow opens, or of 0 and one value that is not above the threshold.
+        ValueError: A threshold for grey values; ``reduce_zero_label`` of the data set is set; an image that its
+            orientation tag turned; a mask whose alpha channel and colours differ, of more
+            pixels than Pillow opens, or of 0 and one value that is not above the threshold.
     """
 
     def __init__(self, threshold: int | None = None, backend_args: dict | None = None, grey: bool = False) -> None:
@@ -56,6 +57,11 @@ class LoadBinaryMask(BaseTransform):
         path = results.get('seg_map_path')
         if path is None:
             return results
+        if results.get('reduce_zero_label'):
+            raise ValueError(
+                f'{path}: reduce_zero_label of the data set leaves out label 0, which is the background of a binary '
+                'mask; set reduce_zero_label=False'
+            )
         threshold = results.get('mask_threshold', 127) if self.threshold is None else self.threshold
         check_not_turned(results)
         with open_image(path, self.backend_args) as image:

@@ -5,12 +5,13 @@ Deliberate differences from mmdet's: the semantic map is uint8, not int64; crowd
 
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmengine import fileio
 
 from mmplugins.functional.segment_images import check_colours, segment_ids
 from mmplugins.hosts import require_host
 from mmplugins.registry import TRANSFORMS
 
-from .image_files import check_not_turned, open_image
+from .image_files import check_not_turned, open_image, orientation_of, turned_message
 
 IGNORED = 255
 
@@ -102,9 +103,19 @@ class LoadPanopticAnnotations(BaseTransform):
             colours = np.array(image.convert('RGB'))
         if colours.shape[:2] != tuple(results['ori_shape'][:2]):
             raise ValueError(
-                f'{path} is {colours.shape[:2]}, its image {tuple(results["ori_shape"][:2])} (height, width)'
+                f'{path} is {colours.shape[:2]}, its image {results.get("img_path")} '
+                f'{tuple(results["ori_shape"][:2])} (height, width){self._turn(results, colours.shape[:2])}'
             )
         return colours
+
+    def _turn(self, results: dict, size: tuple[int, int]) -> str:
+        """Says whether an orientation tag explains that an image has another size than its PNG, (H, W)."""
+        path = results.get('img_path')
+        if not path or size != tuple(results['ori_shape'][1::-1]) or not fileio.exists(path, self.backend_args):
+            return ''
+        with open_image(path, self.backend_args) as image:
+            tag = orientation_of(image)
+        return '' if tag == 1 else f'; {turned_message(path, tag)}'
 
     def _load_segments(self, results: dict) -> None:
         """Reads the PNG and makes the masks and the semantic map."""

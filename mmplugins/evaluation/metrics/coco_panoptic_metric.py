@@ -6,6 +6,7 @@ evaluation only.
 """
 
 import json
+import logging
 import math
 from collections.abc import Sequence
 from io import BytesIO
@@ -70,6 +71,7 @@ class CocoPanopticMetric(BaseMetric):
         self.outfile_prefix = outfile_prefix
         self.backend_args = backend_args
         content = json.loads(fileio.get_text(ann_file, backend_args=backend_args))
+        self._disagree: list[str] = []  # images whose PNG and JSON do
         self._categories = content['categories']
         self._annotations = {annotation['image_id']: annotation for annotation in content.get('annotations', ())}
 
@@ -128,6 +130,15 @@ class CocoPanopticMetric(BaseMetric):
             path.write_text(json.dumps({'annotations': results}))
             print_log(f'predictions written: {path} and {path.with_suffix("")}', logger='current')
             return {}
+        if self._disagree:
+            print_log(
+                f'{len(self._disagree)} annotated images (of this process) have PNG and JSON that disagree in part, '
+                f'such as {self._disagree[0]}. Segments without a pixel count as missed, those that the JSON lacks as '
+                'no void; both must be of one version',
+                logger='current',
+                level=logging.WARNING,
+            )
+            self._disagree.clear()
         quality = 100 * panoptic_quality(np.sum(results, axis=0))  # (C, 3)
         categories = self._named_categories()
         things = np.array([bool(category['isthing']) for category in categories])
@@ -181,6 +192,13 @@ class CocoPanopticMetric(BaseMetric):
             raise ValueError(
                 f'{path} has no pixel of any of the {len(listed)} segments that ann_file lists for it; they must be of '
                 'one version, and segments red + 256 green + 65536 blue'
+            )
+        without = sorted({*listed} - {*np.unique(ids).tolist()})
+        unlisted = sorted({*np.unique(ids).tolist()} - {*listed, 0})
+        if without or unlisted:
+            self._disagree.append(
+                f'{path}: segments of the JSON without a pixel {without[:5]}, of the PNG that the JSON lacks '
+                f'{unlisted[:5]}'
             )
         return ids
 

@@ -87,6 +87,22 @@ def smooth_masks():
     yield 'jpeg', cv2.imdecode(cv2.imencode('.jpg', circle(), [cv2.IMWRITE_JPEG_QUALITY, 60])[1], cv2.IMREAD_GRAYSCALE)
 
 
+def soft_object(sigma, peak=255, size=(150, 200)):
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    inside = (np.hypot(rows - 75, columns - 100) < 45).astype(np.float32)
+    blurred = cv2.GaussianBlur(inside, (0, 0), sigma)
+    return np.round(peak * blurred / blurred.max()).astype(np.uint8)
+
+
+@pytest.mark.parametrize(('sigma', 'peak'), [(1, 250), (2, 200), (12, 255), (12, 250), (20, 230)])
+def test_dim_objects_and_wide_blurs_are_told(tmp_path, sigma, peak):
+    mask = soft_object(sigma, peak)
+    assert has_smooth_edges(mask)
+    Image.fromarray(mask).save(tmp_path / 'a.png')
+    with pytest.raises(ValueError, match=rf'a\.png is grey with smooth edges: the object is {peak}'):
+        read_object_mask(str(tmp_path / 'a.png'))
+
+
 def numbered_masks():
     """Masks of object numbers, 255 not valid."""
     yield (
@@ -96,6 +112,10 @@ def numbered_masks():
     yield 'objects above 127', np.where(circle(), 255, np.repeat(np.arange(100, 160)[:, None] // 20 * 20, 80, 1))
     blocks = np.kron(np.arange(1, 49).reshape(6, 8), np.ones((10, 10)))
     yield 'many objects', np.where(circle(), 255, blocks)
+    yield (
+        'two objects with a gap, one of them small',
+        np.where(circle(), 200, np.pad([[3, 3], [3, 3]], ((50, 8), (2, 76)))),
+    )
     yield 'no object', circle()
     yield 'background', circle() * 0
     yield 'rim that is not valid', np.where(cv2.Canny(circle(), 50, 100) > 0, 255, circle() // 255)

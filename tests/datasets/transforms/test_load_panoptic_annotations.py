@@ -112,7 +112,18 @@ def test_no_things(results):
 
 def test_another_size_raises(results):
     results['ori_shape'] = (4, 4)
-    with pytest.raises(ValueError, match=r'a.png is \(2, 4\), its image \(4, 4\)'):
+    with pytest.raises(ValueError, match=r'a.png is \(2, 4\), its image None \(4, 4\)'):
+        load(results)
+
+
+def test_a_photo_turned_by_a_quarter_is_named_with_its_tag(tmp_path, results):
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(np.zeros((*IDS.shape, 3), np.uint8)).save(tmp_path / 'photo.jpg', exif=exif)
+    results.update(img_path=str(tmp_path / 'photo.jpg'), ori_shape=IDS.shape[::-1])
+    with pytest.raises(
+        ValueError, match=r"photo\.jpg \(4, 2\) .*has the EXIF orientation tag 6.*color_type='color_ign"
+    ):
         load(results)
 
 

@@ -150,6 +150,22 @@ def test_as_mmdets(folder, monkeypatch):
     assert ours.evaluate(20) == pytest.approx(expected)
 
 
+def test_annotations_that_disagree_in_part_are_told(folder, monkeypatch):
+    path = folder / 'a.json'
+    content = json.loads(path.read_text())
+    content['annotations'][0]['segments_info'][1]['id'] = 8  # the PNG has 70000
+    path.write_text(json.dumps(content))
+    metric = metric_of(folder)
+    metric.process(None, [sample_of([[1000, 1000, 1000, 2], [1, 1, 2, 2]])])
+    told = []
+    monkeypatch.setattr(
+        'mmplugins.evaluation.metrics.coco_panoptic_metric.print_log', lambda text, **rest: told.append(text)
+    )
+    metric.compute_metrics(metric.results)
+    assert told[0].startswith('1 annotated images (of this process) have PNG and JSON that disagree in part, such as')
+    assert 'without a pixel [8], of the PNG that the JSON lacks [70000]' in told[0]
+
+
 def test_segments_without_a_pixel(folder):
     """One is missed, as in panopticapi; where no segment has any, the PNG is of another layout: here grey colours."""
     path = folder / 'a.json'
