@@ -3,6 +3,7 @@
     python benchmarks/benchmark_video.py
     python benchmarks/benchmark_video.py configs/_base_/models/aot_l.py --objects 3 13 --frames 50
     python benchmarks/benchmark_video.py --amp --channels-last
+    python benchmarks/benchmark_video.py --channels-last --ways plain fast bfloat16
 
 Without configs: AOT-T and R50-AOT-L. Frames and weights are random, which changes nothing of the work. A frame counts
 from the normalised image on the device to its mask in the memory: encoder, propagation, decoder, logits at the frame's
@@ -10,6 +11,10 @@ size, argmax, identities. The long-term memory grows as the config's test_cfg sa
 The table has the median and the middle half of the times in milliseconds, and frames a second by the median; then the
 peak of the memory that one more frame takes beside weights and memories (``benchmark_cases/_memory.py`` says how), and
 the size of the memories. Measure on a quiet machine.
+
+Ways: 'plain' is the network itself on the plain path, 'fast' what an engine does by default, 'bfloat16' the same under
+autocast. Several are run in turns, a frame each, and the last column is how many times as fast as the first one a way
+is. With --keep-memory freed memory stays in the process, as in tools/vos_demo.py; that holds for all ways.
 """
 
 import os
@@ -17,6 +22,7 @@ import statistics
 import time
 from argparse import ArgumentParser
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,9 +35,11 @@ from mmengine.device import get_device
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor
 
+from mmplugins.functional.device import keep_freed_memory, plain_path
 from mmplugins.models.segmentors.aot import AOT, VideoEngine
 
 MODEL_CONFIGS = Path(__file__).resolve().parents[1] / 'configs' / '_base_' / 'models'
+WAYS = ('plain', 'fast', 'bfloat16')
 WARM_UP = 3  # frames that are not counted, beside the first
 
 
@@ -65,8 +73,16 @@ def columns(size: Sequence[int], objects: int, device: str) -> Tensor:
     return mask.to(torch.uint8).expand(1, size[0], -1)
 
 
-def measure(model: AOT, size: Sequence[int], objects: int, frames: int, amp: bool, channels_last: bool) -> Result:
-    """Tracks through a video of random frames.
+def measure(
+    model: AOT,
+    size: Sequence[int],
+    objects: int,
+    frames: int,
+    amp: bool,
+    channels_last: bool,
+    ways: Sequence[str] = ('fast',),
+) -> list[Result]:
+    """Tracks through a video of random frames, each frame in each of the ways in turn.
 
     Args:
         model: On its device.
@@ -75,40 +91,66 @@ def measure(model: AOT, size: Sequence[int], objects: int, frames: int, amp: boo
         frames: How many frames to time.
         amp: Whether autocast is on.
         channels_last: Memory layout of the frames.
+        ways: Of ``WAYS``.
+
+    Returns:
+        A result for each way.
     """
     device = next(model.parameters()).device
     layout = torch.channels_last if channels_last else torch.contiguous_format
     video = torch.randn(4, 3, *size, device=device).contiguous(memory_format=layout)  # in turns
-    engine = VideoEngine(model.network, model.test_cfg.gap, model.test_cfg.max_stored)
+    settings = model.test_cfg.gap, model.test_cfg.max_stored
+    engines = [VideoEngine(model.network, *settings, fast=way != 'plain') for way in ways]
 
-    def step(index: int) -> Tensor:
-        mask = engine.propagate(video[index % 4][None]).argmax(1)
-        engine.remember(mask)
-        return mask
+    def step(way: str, engine: VideoEngine, index: int) -> float:
+        with _context(way, device, amp):
+            began = _now(device)
+            engine.remember(engine.propagate(video[index % 4][None]).argmax(1))
+            return _now(device) - began
 
-    def now() -> float:
-        if device.type == 'cuda':
-            torch.cuda.synchronize(device)
-        return time.perf_counter()
+    for way, engine in zip(ways, engines, strict=True):
+        with _context(way, device, amp):
+            engine.add_reference(video[:1], columns(size, objects, device))
+    seconds = [
+        [step(way, engine, index) for way, engine in zip(ways, engines, strict=True)]
+        for index in range(1, WARM_UP + frames + 1)
+    ]
+    results = []
+    for way, engine, times in zip(ways, engines, zip(*seconds[WARM_UP:], strict=True), strict=True):
+        peak = peak_extra_memory(lambda way=way, engine=engine: step(way, engine, WARM_UP + frames + 1), device)
+        results.append(Result(list(times), peak, _kept(engine)))
+    return results
 
-    seconds = []
-    with torch.autocast(device.type, enabled=amp):
-        engine.add_reference(video[:1], columns(size, objects, device))
-        for index in range(1, WARM_UP + frames + 1):
-            began = now()
-            step(index)
-            seconds.append(now() - began)
-        peak = peak_extra_memory(lambda: step(index + 1), device)
+
+def _context(way: str, device: torch.device, amp: bool) -> AbstractContextManager:
+    if way == 'plain' and not amp:
+        return plain_path()
+    if way == 'bfloat16':
+        return torch.autocast(device.type, torch.bfloat16)
+    return torch.autocast(device.type) if amp else nullcontext()
+
+
+def _now(device: torch.device) -> float:
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _kept(engine: VideoEngine) -> int:
+    """Bytes in the memories of an engine."""
     entries = [entry for memory in engine._memories for entry in (*memory.long_term, *memory.short_term)]
-    kept = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for entry in entries for x in entry}
-    return Result(seconds[WARM_UP:], peak, sum(kept.values()))
+    return sum(
+        {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for entry in entries for x in entry}.values()
+    )
 
 
-def row(name: str, objects: int, result: Result) -> str:
-    """Writes a line of the table."""
+def row(name: str, objects: int, way: str, result: Result, first: Result) -> str:
+    """Writes a line of the table; ``first`` is the result that the ratio is to."""
     low, median, high = (1000 * x for x in statistics.quantiles(result.seconds, n=4))
     memory = f'{result.peak / 2**20:10.0f}{result.kept / 2**20:10.1f}'
-    return f'{name:16}{objects:>8}{median:10.1f}  {f"{low:.1f}-{high:.1f}":>16}{1000 / median:10.2f}{memory}'
+    ratio = 1000 * statistics.median(first.seconds) / median
+    times = f'{median:10.1f}  {f"{low:.1f}-{high:.1f}":>16}{1000 / median:10.2f}'
+    return f'{name:16}{objects:>8}{way:>10}{times}{memory}{ratio:8.2f}'
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -126,17 +168,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--device', default=get_device(), help='default: %(default)s')
     parser.add_argument('--amp', action='store_true', help='mixed precision')
     parser.add_argument('--channels-last', action='store_true', help='weights and frames in this memory layout')
+    parser.add_argument('--ways', nargs='+', choices=WAYS, default=['fast'], help='run in turns (default: fast)')
+    parser.add_argument('--keep-memory', action='store_true', help='keep freed memory in the process')
     args = parser.parse_args(argv)
+    if args.keep_memory and not keep_freed_memory():
+        parser.error('--keep-memory needs glibc; leave it out')
     init_default_scope('mmseg')
     name = torch.cuda.get_device_name() if args.device.startswith('cuda') else f'{torch.get_num_threads()} threads'
     print(f'{args.frames} frames of {args.size[0]}x{args.size[1]} on {args.device} ({name}), amp {args.amp}, ', end='')
-    print(f'channels_last {args.channels_last}')
-    print(f'{"model":16}{"objects":>8}{"ms":>10}  {"middle half":>16}{"frames/s":>10}{"peak MiB":>10}{"kept MiB":>10}')
+    print(f'channels_last {args.channels_last}, keep_memory {args.keep_memory}')
+    times = f'{"ms":>10}  {"middle half":>16}{"frames/s":>10}'
+    print(f'{"model":16}{"objects":>8}{"way":>10}{times}{"peak MiB":>10}{"kept MiB":>10}{"ratio":>8}')
     for path in args.configs:
         model = load_model(path, args.device, args.channels_last)
         for objects in args.objects:
-            result = measure(model, args.size, objects, args.frames, args.amp, args.channels_last)
-            print(row(Path(path).stem, objects, result), flush=True)
+            results = measure(model, args.size, objects, args.frames, args.amp, args.channels_last, args.ways)
+            for way, result in zip(args.ways, results, strict=True):
+                print(row(Path(path).stem, objects, way, result, results[0]), flush=True)
 
 
 if __name__ == '__main__':

@@ -53,7 +53,7 @@ ALLOWED = {
     'configs/pspnet': {'models/losses', *BASES},
     'configs/detr': BASES,
     # Programs stand on everything.
-    'demo': {'apis', 'datasets/transforms', 'engine', 'models/segmentors/aot', 'visualization'},
+    'demo': {'functional', 'apis', 'datasets/transforms', 'engine', 'models/segmentors/aot', 'visualization'},
     'doctor': {'functional', 'registry', 'hosts', 'ops', 'version', 'wheels', 'engine'},
     'report': {'version'},
     'models': set(),

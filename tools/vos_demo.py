@@ -23,6 +23,7 @@ from mmengine.device import get_device
 
 from mmplugins.demo.tracking import track_objects
 from mmplugins.engine.launch import CfgOptions, UsageError, check_checkpoint, load_config
+from mmplugins.functional.device import keep_freed_memory
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -50,4 +51,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
+    keep_freed_memory()  # here: it holds for the whole process
     main()

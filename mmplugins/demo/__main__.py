@@ -21,6 +21,7 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
 from mmengine.device import get_device
 
 from mmplugins.engine.launch import CfgOptions, UsageError, allow_checkpoints, check_checkpoint, load_config
+from mmplugins.functional.device import keep_freed_memory
 
 from .images import needs_mask, predict_images
 
@@ -101,4 +102,5 @@ def check_format(checkpoint: str) -> None:
 
 
 if __name__ == '__main__':
+    keep_freed_memory()  # here: it holds for the whole process
     main()

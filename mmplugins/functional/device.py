@@ -13,6 +13,7 @@
   is cleared already, so that zeros which are never written cost nothing.
 """
 
+import ctypes
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -174,6 +175,24 @@ class DeferredReads:
 
     def __getstate__(self) -> dict:
         return {'max_pending': self.max_pending, '_pending': deque()}
+
+
+def keep_freed_memory() -> bool:
+    """Has the C library keep what is freed for what is allocated next, instead of handing it back to the system.
+
+    Maps of tens of megabytes that come and go with every frame are else fetched anew each time, page by page, which can
+    take a fifth of the time. It holds for the whole process, which then stays as large as it once was: for tools.
+
+    Returns:
+        Whether it could be done: with glibc only.
+    """
+    m_trim_threshold, m_mmap_max = -1, -4
+    try:
+        library = ctypes.CDLL(None)
+        library.gnu_get_libc_version  # noqa: B018, the other libraries' mallopt does nothing, or something else
+        return bool(library.mallopt(m_mmap_max, 0) and library.mallopt(m_trim_threshold, 2**31 - 1))
+    except (AttributeError, OSError, TypeError):
+        return False
 
 
 def empty_buffer(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -1,9 +1,9 @@
 """Linear layers and attention on the CPU by oneDNN, where nothing is differentiated.
 
-PyTorch has MKL multiply matrices of float32, and oneDNN compute convolutions. MKL's float32 kernels are at home on Intel's
-processors; on AMD's, oneDNN computes the same products in less than half of the time. Its linear layer is an operator of
-PyTorch's that ``torch.compile`` uses; where it is missing, or differs from ``F.linear``, everything takes the plain path.
-Benchmark case: ``attention``.
+PyTorch has MKL multiply matrices of float32, and oneDNN compute convolutions. MKL's float32 kernels are at home on
+Intel's processors; on AMD's, oneDNN computes the same products in less than half of the time. Its linear layer is an
+operator of PyTorch's that ``torch.compile`` uses; where it is missing, or differs from ``F.linear``, everything takes
+the plain path.
 """
 
 from functools import cache

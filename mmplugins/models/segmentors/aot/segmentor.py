@@ -7,6 +7,7 @@ Deliberate differences: see those modules, and the components table of configs/a
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from mmengine.model import BaseModel
@@ -185,9 +186,13 @@ class AOT(DeferredChecks, BaseModel):
         given = sample.ref_sem_seg.data if 'ref_sem_seg' in sample else None
         size = tuple(sample.metainfo.get('ori_shape', inputs.shape[3:]))[:2]
         tracker = self._tracker_for(sample, given is not None)
-        predictions = [
-            tracker.track(frame, given if index == 0 else None, size) for index, frame in enumerate(inputs[0].split(1))
-        ]
+        dtype = self.test_cfg.autocast
+        autocast = torch.autocast(inputs.device.type, getattr(torch, dtype)) if dtype else nullcontext()
+        with autocast:
+            predictions = [
+                tracker.track(frame, given if index == 0 else None, size)
+                for index, frame in enumerate(inputs[0].split(1))
+            ]
         sample.pred_sem_seg = PixelData(data=torch.cat(predictions))
         return [sample]
 

@@ -89,6 +89,7 @@ class TestSettings(_Settings):
             the probabilities of all views are averaged.
         fast: Whether each video is tracked by a copy of the network that is made for inference (batch norms fused; on
             a CPU channels-last, all products by oneDNN): the same results up to rounding.
+        autocast: 'bfloat16' or 'float16': autocast to it, faster and less exact; None: as the caller has it.
     """
 
     __test__ = False  # pytest, do not collect it
@@ -98,10 +99,13 @@ class TestSettings(_Settings):
     flip: bool = False
     scales: Sequence[float] = (1.0,)
     fast: bool = True
+    autocast: str | None = None
 
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) <= 0:
             raise ValueError(f'scales are factors of the size, above 0, at least one; got {tuple(self.scales)}')
+        if self.autocast not in (None, 'bfloat16', 'float16'):
+            raise ValueError(f"autocast is 'bfloat16', 'float16' or None, got {self.autocast!r}")
 
     @property
     def augmented(self) -> bool:
