@@ -240,6 +240,14 @@ def test_correct_pixels_by_hand():
         assert int(count_correct(lazy, torch.tensor([[label]], device=DEVICE), ignore_index)) == correct
 
 
+def test_the_backward_pass_follows_the_forward_pass():
+    logits, label, _ = case()
+    pixels = pixel_cross_entropy(UpsampledLogits(logits, label.shape[1:]), label, 255)
+    (expected,) = torch.autograd.grad(pixels.sum(), logits, retain_graph=True)
+    with without_triton():
+        assert torch.equal(torch.autograd.grad(pixels.sum(), logits)[0], expected)
+
+
 def test_the_same_bits_each_time():
     logits, label, weight = case()
     lazy = UpsampledLogits(logits, label.shape[1:])
