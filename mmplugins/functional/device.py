@@ -26,6 +26,7 @@ from torch import Tensor
 
 Reader = Callable[[Tensor], None]
 _INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
+_TRITON_WANTED = os.environ.get('MMPLUGINS_TRITON') == '1'  # asked for, as the kernels have not yet run on a GPU
 _TRITON_SINCE = (3, 7)  # the oldest version on which the kernels were compared with what they stand for
 _LARGE = 1 << 22  # bytes from which on NumPy asks for large pages
 
@@ -56,13 +57,14 @@ def plain_path() -> Iterator[None]:
 
 
 def triton_serves(x: Tensor) -> bool:
-    """Whether Triton kernels take a tensor: on CUDA where Triton can be imported; PyTorch's builds for CUDA bring it.
+    """Whether Triton kernels take a tensor: on CUDA where the environment says ``MMPLUGINS_TRITON=1`` at import.
 
-    On the CPU they run inside ``plain_path``, slowly, on Triton's interpreter: where the environment says
-    ``TRITON_INTERPRET=1`` before anything imports Triton.
+    PyTorch's builds for CUDA bring Triton; without it, the plain path serves. On the CPU they run inside
+    ``plain_path``, slowly, on Triton's interpreter: where the environment says ``TRITON_INTERPRET=1`` before anything
+    imports Triton.
     """
     if x.is_cuda:
-        return _Switch.triton and _has_triton()
+        return _Switch.triton and _TRITON_WANTED and _has_triton()
     return _Switch.triton and _INTERPRETED and x.device.type == 'cpu' and _Switch.plain and _has_triton()
 
 

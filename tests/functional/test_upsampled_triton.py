@@ -40,7 +40,7 @@ def test_on_the_interpreter():
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
 def test_on_cuda():
-    run_cases(TRITON_INTERPRET='0')
+    run_cases(TRITON_INTERPRET='0', MMPLUGINS_TRITON='1')
 
 
 KERNELS = {
