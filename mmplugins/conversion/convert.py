@@ -9,12 +9,15 @@ are those of the released model that ours lacks, and ``selections`` keep some ro
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from io import BytesIO
 from itertools import product
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import NamedTuple
 
 import torch
-from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine import fileio
 from torch import Tensor
 
 WEIGHT = ('weight',)
@@ -163,12 +166,38 @@ def rename_tensors(
     return renamed | dict(extras if reverse else constants)
 
 
+def read_file(path: str | Path) -> dict:
+    """Reads a checkpoint of torch's without running what it may hold: tensors and plain values, no other class.
+
+    Raises:
+        ConversionError: It holds something else, or is no checkpoint.
+        FileNotFoundError: There is no such file.
+    """
+    data = BytesIO(fileio.get(str(path)))
+    allowed = getattr(torch.serialization, 'safe_globals', nullcontext)  # since PyTorch 2.5
+    try:
+        with allowed([Namespace]):  # the arguments of a training, in files of DETR
+            checkpoint = torch.load(data, map_location='cpu', weights_only=True)
+    except (RuntimeError, UnpicklingError, EOFError, ValueError, KeyError, AttributeError) as error:
+        if 'nsupported' in str(error) or 'GLOBAL' in str(error) or 'weights_only' in str(error).lower():
+            raise ConversionError(
+                'it is not read, as it holds more than tensors and plain values, or is no checkpoint of torch, and '
+                f'reading it could run any code ({str(error).strip().splitlines()[-1][:200]}). If you trust it, load '
+                'it yourself and save its state dict alone'
+            ) from error
+        kind = f'{type(error).__name__}: {str(error)[:200]}'
+        raise ConversionError(f'it is no checkpoint of torch, or is cut off ({kind})') from error
+    if not isinstance(checkpoint, Mapping):
+        raise ConversionError(f'expected a dict of tensors by name, got {type(checkpoint).__name__}')
+    return checkpoint
+
+
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """Reads the state dict of a checkpoint: the file itself, or what it keeps as ``state_dict`` or ``model``.
 
-    The prefix ``module.`` of data-parallel training is taken off.
+    The prefix ``module.`` of data-parallel training is taken off. See ``read_file`` for errors.
     """
-    checkpoint = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
+    checkpoint = read_file(path)
     for key in ('state_dict', 'model'):
         if isinstance(checkpoint.get(key), Mapping):
             checkpoint = checkpoint[key]

@@ -1,3 +1,6 @@
+import pickle
+from argparse import Namespace
+
 import pytest
 import torch
 
@@ -101,3 +104,38 @@ def test_command_line_with_a_function_and_a_key(tmp_path, capsys):
     run_converter(convert, 'text', [*paths[1:], '--reverse'], {'--one': 'adds one'}, 'model')
     assert torch.load(paths[2]) == {'model': {'a.back': torch.ones(1)}}
     assert '1 tensors written to' in capsys.readouterr().out
+
+
+class Code:
+    """What runs when it is unpickled."""
+
+    def __reduce__(self):
+        return print, ('code was run',)
+
+
+def test_files_that_are_no_checkpoints_are_refused(tmp_path, capsys):
+    torch.save({'a': torch.ones(2)}, tmp_path / 'whole.pth')
+    whole = (tmp_path / 'whole.pth').read_bytes()
+    files = {'empty': b'', 'text': b'hello', 'cut off': whole[: len(whole) // 2]}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ConversionError, match=r'no checkpoint of torch'):
+            read_tensors(tmp_path / name)
+    torch.save({'model': {'a': torch.ones(2)}, 'args': Code()}, tmp_path / 'code.pth')
+    with pytest.raises(ConversionError, match=r'it is not read, as it holds more than tensors .* save its state dict'):
+        read_tensors(tmp_path / 'code.pth')
+    (tmp_path / 'code.pkl').write_bytes(pickle.dumps({'model': Code()}))
+    with pytest.raises(ConversionError, match='no checkpoint of torch'):
+        read_tensors(tmp_path / 'code.pkl')
+    assert 'code was run' not in capsys.readouterr().out
+    torch.save([1, 2], tmp_path / 'list.pth')
+    with pytest.raises(ConversionError, match='expected a dict of tensors by name, got list'):
+        read_tensors(tmp_path / 'list.pth')
+    with pytest.raises(FileNotFoundError):
+        read_tensors(tmp_path / 'gone.pth')
+
+
+@pytest.mark.skipif(not hasattr(torch.serialization, 'safe_globals'), reason='PyTorch before 2.5 allows no class')
+def test_arguments_of_a_training_do_no_harm(tmp_path):
+    torch.save({'model': {'a': torch.ones(2)}, 'args': Namespace(lr=1e-4)}, tmp_path / 'detr.pth')
+    assert list(read_tensors(tmp_path / 'detr.pth')) == ['a']

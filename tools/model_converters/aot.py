@@ -15,7 +15,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmplugins.conversion.convert import CONV, WEIGHT, ConversionError, key_table, read_tensors, rename_tensors, rule
+from mmplugins.conversion.convert import (
+    CONV,
+    WEIGHT,
+    ConversionError,
+    key_table,
+    read_file,
+    read_tensors,
+    rename_tensors,
+    rule,
+)
 
 AFFINE = ('weight', 'bias')
 FROZEN_NORM = ('weight', 'bias', 'running_mean', 'running_var')  # the released frozen batch norm counts nothing
@@ -216,7 +225,7 @@ def read_checkpoint(path: str | Path, raw: bool = False) -> dict[str, Tensor]:
     """
     if not raw:
         return read_tensors(path)
-    checkpoint = torch.load(path, map_location='cpu', weights_only=False)
+    checkpoint = read_file(path)
     if 'ema_state_dict' not in checkpoint:
         raise ConversionError('there is no ema_state_dict in it; without an EMAHook there is but one set of weights')
     state = {name.removeprefix('module.'): tensor for name, tensor in checkpoint['ema_state_dict'].items()}
