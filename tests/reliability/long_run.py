@@ -41,8 +41,8 @@ class MemoryHook(Hook):
             HELD.append(held())
 
 
-def long_training(folder: Path, steps: int) -> None:
-    """Trains; validates and writes a checkpoint ten times."""
+def long_training(folder: Path, steps: int, pauses: int) -> None:
+    """Trains; validates and writes a checkpoint so many times."""
     config = write_config(
         folder / 'config.py',
         make_data(folder / 'data'),
@@ -50,12 +50,12 @@ def long_training(folder: Path, steps: int) -> None:
         hooks=[dict(type='MemoryHook')],
         loss=[dict(type='mmplugins.OhemCrossEntropyLoss', min_kept=100), dict(type='mmplugins.SoftJaccardLoss')],
     )
-    text = config.read_text().replace('interval=2', f'interval={max(steps // 10, 1)}').replace('end=6', f'end={steps}')
+    text = config.read_text().replace('interval=2', f'interval={max(steps // pauses, 1)}').replace('end=6', f'end={steps}')
     config.write_text(text.replace('interval=1,', 'interval=50,'))
     train.main([str(config), '--work-dir', str(folder / 'run')])
 
 
-def long_video(folder: Path, steps: int) -> None:
+def long_video(folder: Path, steps: int, pauses: int) -> None:
     """Tracks two objects of a small video that goes to and fro."""
     config, checkpoint = write_video_config(folder, make_videos(folder / 'data'))
     cfg = Config.fromfile(config)
@@ -74,11 +74,12 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('what', choices=('train', 'video'))
     parser.add_argument('--steps', type=int, default=3000)
+    parser.add_argument('--pauses', type=int, default=10, help='validations and checkpoints of a training')
     args = parser.parse_args()
     torch.set_num_threads(1)
     gc.collect()
     with tempfile.TemporaryDirectory() as folder:
-        (long_training if args.what == 'train' else long_video)(Path(folder), args.steps)
+        (long_training if args.what == 'train' else long_video)(Path(folder), args.steps, args.pauses)
     first, second = max(HELD[: len(HELD) // 2]), max(HELD[len(HELD) // 2 :])
     print(f'{args.what}, {args.steps} steps; MB held at every tenth of the run:', *(f'{x:.0f}' for x in HELD[::10]))
     print(f'at most {first:.1f} MB in the first half, {second:.1f} MB in the second')
