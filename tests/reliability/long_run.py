@@ -50,7 +50,9 @@ def long_training(folder: Path, steps: int, pauses: int) -> None:
         hooks=[dict(type='MemoryHook')],
         loss=[dict(type='mmplugins.OhemCrossEntropyLoss', min_kept=100), dict(type='mmplugins.SoftJaccardLoss')],
     )
-    text = config.read_text().replace('interval=2', f'interval={max(steps // pauses, 1)}').replace('end=6', f'end={steps}')
+    text = (
+        config.read_text().replace('interval=2', f'interval={max(steps // pauses, 1)}').replace('end=6', f'end={steps}')
+    )
     config.write_text(text.replace('interval=1,', 'interval=50,'))
     train.main([str(config), '--work-dir', str(folder / 'run')])
 
