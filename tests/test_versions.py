@@ -1,5 +1,6 @@
 """The versions that were tested are the same wherever they are stated."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -29,3 +30,30 @@ def test_mmcv_lite_is_the_one_of_the_readme():
     (version,) = re.findall(r'mmcv-lite==(\S+)', (ROOT / 'Makefile').read_text())
     assert f'mmcv-lite=={version}' in (ROOT / 'README.md').read_text()
     assert f'mmcv-lite=={version}' in HOSTS['mmcv'].install
+
+
+# What came after Python 3.10, the oldest that is supported; None: the whole module.
+NEWER = {
+    'tomllib': None,
+    'contextlib': {'chdir'},
+    'datetime': {'UTC'},
+    'enum': {'EnumCheck', 'ReprEnum', 'StrEnum', 'verify'},
+    'itertools': {'batched'},
+    'typing': {
+        *('LiteralString', 'Never', 'NotRequired', 'Required', 'Self', 'TypeVarTuple', 'Unpack'),
+        *('assert_never', 'assert_type', 'dataclass_transform', 'override', 'reveal_type'),
+    },
+}
+
+
+def test_nothing_newer_than_python_3_10_is_imported():
+    paths = [path for folder in ('mmplugins', 'tools', 'configs') for path in (ROOT / folder).rglob('*.py')]
+    assert len(paths) > 200
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text(), feature_version=(3, 10))):
+            if isinstance(node, ast.ImportFrom) and node.module in NEWER:
+                newer = NEWER[node.module]
+                wrong = [alias.name for alias in node.names if newer is None or alias.name in newer]
+                assert not wrong, f'{path.relative_to(ROOT)} imports {wrong} of {node.module}'
+            elif isinstance(node, ast.Import):
+                assert not [alias.name for alias in node.names if NEWER.get(alias.name, ()) is None], path

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, TypeVar
+
+_Read = TypeVar('_Read', bound='_Settings')
 
 
 class SequencePass(NamedTuple):
@@ -26,7 +28,7 @@ class _Settings:
     """Settings that are read from a config."""
 
     @classmethod
-    def read(cls, config: Mapping[str, Any] | None, name: str) -> Self:
+    def read(cls: type[_Read], config: Mapping[str, Any] | None, name: str) -> _Read:
         """Reads the settings of a config.
 
         Args:
