@@ -54,7 +54,8 @@ def dense(logits: Tensor, masks: Tensor, valid: Tensor | None, alpha: float, gam
             dropped = ignored_logits(pixels, logits.shape[1:])
             logits = logits.clone()
             logits[index] = torch.where(dropped, 0.0, logits[index])
-            touched = F.interpolate(dropped[None, None].double(), size, mode='bilinear')[0, 0] > 0
+            # in float32, as logits are: there a pixel at the very centre of a logit may have a rest of its neighbour
+            touched = F.interpolate(dropped[None, None].float(), size, mode='bilinear')[0, 0] > 0
             weight[index] = (pixels & ~touched).double()
     full = F.interpolate(logits[:, None], size, mode='bilinear')[:, 0] if len(logits) else logits.sum() + masks
     full, masks, weight = full.flatten(1), masks.flatten(1), weight.flatten(1)
