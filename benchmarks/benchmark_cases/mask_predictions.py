@@ -148,7 +148,7 @@ for _case, _cfg in (
 
 @case(
     'prediction_growth',
-    'both results, masks as RLE, of images of up to 20 megapixels; without mmdet's, which takes 100 maps of each size',
+    "both results, masks as RLE, of images of up to 20 megapixels; without mmdet's, which takes 100 maps of each size",
     small={'queries': 100, 'sure': 15, 'size': (800, 1216), 'kept': (800, 1200), 'original': (912, 1368)},
     typical={'queries': 100, 'sure': 15, 'size': (800, 1216), 'kept': (800, 1200), 'original': (1824, 2736)},
     large={'queries': 100, 'sure': 15, 'size': (800, 1216), 'kept': (800, 1200), 'original': (3648, 5472)},
