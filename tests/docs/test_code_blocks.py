@@ -16,6 +16,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS as ENGINE_MODELS
+from mmengine.registry import init_default_scope
+from PIL import Image
 
 from mmplugins import registry
 from mmplugins.registry import MODELS
@@ -72,7 +76,7 @@ def check_loss(cfg: dict) -> None:
     assert logits.grad.abs().sum() > 0
 
 
-def stand_ins(text: str, monkeypatch: pytest.MonkeyPatch) -> dict:
+def stand_ins(text: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict:
     """What a block uses and its reader brings."""
     torch.manual_seed(0)
     space: dict = {
@@ -93,14 +97,21 @@ def stand_ins(text: str, monkeypatch: pytest.MonkeyPatch) -> dict:
 
         space['SetCriterion'] = SetCriterion
     monkeypatch.setattr('mmengine.runner.load_checkpoint', lambda *_, **__: None)  # random weights
-    monkeypatch.chdir(ROOT)
+    (folder / 'configs').symlink_to(ROOT / 'configs')
+    monkeypatch.chdir(folder)
+    for config, checkpoint in re.findall(r"Inferencer\('(.*?)', '(.*?)'\)", text):
+        cfg = Config.fromfile(config)
+        init_default_scope(cfg.default_scope)
+        model = ENGINE_MODELS.build(cfg.model)
+        torch.save({'state_dict': model.state_dict(), 'meta': {}}, folder / checkpoint)
+        Image.new('RGB', (64, 48)).save(folder / 'image.jpg')
     return space
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('text', PYTHON)
-def test_python_block(text, monkeypatch):
-    space = stand_ins(text, monkeypatch)
+def test_python_block(text, monkeypatch, tmp_path):
+    space = stand_ins(text, monkeypatch, tmp_path)
     before = set(space)
     with torch.no_grad() if 'VideoEngine' in text else torch.enable_grad():
         exec(compile(text, 'block', 'exec'), space)
