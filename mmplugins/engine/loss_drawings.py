@@ -1,6 +1,7 @@
 """Figures of what a ``LossRecorder`` recorded; each function returns None where there is nothing of its kind."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import matplotlib as mpl
 import numpy as np
@@ -266,11 +267,12 @@ def _write_costs(
 ) -> None:
     """Writes a line for each object: its query, in how many layers that was the same, and its costs."""
     axis.set_axis_off()
-    call = found.call
+    call, sample = found.call, found.call.get('sample_masks')
     given = {
         name: values[image]
         for name, values in call.items()
-        if name not in ('pred_instances', 'gt_instances', 'img_metas', 'stacked', 'kwargs') and values is not None
+        if name not in ('pred_instances', 'gt_instances', 'img_metas', 'stacked', 'sample_masks', 'kwargs')
+        and values is not None
     }
     metas = call.get('img_metas')
     terms = found.assigner.cost_terms(
@@ -278,6 +280,7 @@ def _write_costs(
         call['gt_instances'][image],
         None if metas is None else metas[image],
         call.get('stacked', ()),
+        None if sample is None else partial(sample, image),
         **given,
     )
     last = {COSTS.get(name, name[:9]): term[-1].cpu() for name, term in terms.items()}

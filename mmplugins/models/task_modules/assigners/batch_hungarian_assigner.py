@@ -191,6 +191,7 @@ class BatchHungarianAssigner(BaseAssigner):
         gt_instances: InstanceData,
         img_meta: dict | None = None,
         stacked: Sequence[str] = (),
+        sample_masks: Callable[[slice], Mapping[str, Tensor | None]] | None = None,
         **kwargs,
     ) -> dict[str, Tensor]:
         """Computes each cost of one image by itself, as ``assign_batch`` adds them up; for pictures.
@@ -200,13 +201,14 @@ class BatchHungarianAssigner(BaseAssigner):
             gt_instances: Likewise.
             img_meta: Likewise.
             stacked: Likewise.
+            sample_masks: Likewise, of this image: takes a slice of layers.
             **kwargs: The image's value of what is handed to the costs.
 
         Returns:
             (L, Q, G) by the name of the cost's type, numbered where a type comes twice.
         """
         found: dict[str, Tensor] = {}
-        terms = self._terms(_Image(pred_instances, gt_instances, img_meta, kwargs), stacked)
+        terms = self._terms(_Image(pred_instances, gt_instances, img_meta, kwargs, sample_masks), stacked)
         for cost, term in zip(self.match_costs, terms, strict=True):
             name = type(cost).__name__
             while name in found:
