@@ -15,7 +15,9 @@ FUZZED = set(
 KINDS = ('MODELS', 'TASK_UTILS', 'DATASETS', 'TRANSFORMS', 'DATA_SAMPLERS', 'METRICS')
 OTHERS = {  # what has neither a loss of its own nor reads anything of a user's
     'AOT': 'a network; its losses are TopKCrossEntropyLoss and SoftJaccardLoss',
+    'ClassMapSegmentor': 'hands the labels of its head on',
     'DilatedMobileNetV2': 'a backbone',
+    'EfficientNetLite': 'a backbone',
     'SegTTAModel': 'merges the outputs of a network',
     'VOSDataPreprocessor': 'normalises the clips that PackClip made',
     'WarmupEMA': 'averages weights',
