@@ -1,4 +1,8 @@
-"""Results of MaskFormerFusionHead from random logits and sizes, beside mmdet's head, bit for bit, on both paths."""
+"""Results of MaskFormerFusionHead from random logits and sizes, beside mmdet's head, on both paths.
+
+Pixels, segments, boxes and labels are equal bit for bit. Scores differ in the last digit where a map has few pixels:
+mmdet sums those of all instances together, and how torch cuts such a sum depends on their number.
+"""
 
 import pytest
 import torch
@@ -6,7 +10,7 @@ import torch.nn.functional as F
 from hypothesis import strategies as st
 
 from mmplugins.hosts import problem_with
-from tests.fuzz.cases import BROKEN, DTYPES, SEEDS, fuzz, on_both_paths, random_logits
+from tests.fuzz.cases import BOUNDS, BROKEN, DTYPES, SEEDS, fuzz, on_both_paths, random_logits
 
 if problem_with('mmdet'):
     pytest.skip(str(problem_with('mmdet')), allow_module_level=True)
@@ -62,6 +66,6 @@ def test_results_are_those_of_mmdet(
     def compare():
         expected = ToolboxFusionHead(*classes, cfg).predict(scores, full, [DetDataSample(metainfo=meta)], rescale)
         found = MaskFormerFusionHead(*classes, cfg).predict(scores, given, [DetDataSample(metainfo=meta)], rescale)
-        assert_equal(found, expected)
+        assert_equal(found, expected, BOUNDS[dtype])
 
     on_both_paths(compare)

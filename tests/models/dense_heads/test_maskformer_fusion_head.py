@@ -57,7 +57,8 @@ def both(scores, masks, cfg=CFG, rescale=True, low=True):
     return ours.predict(scores, given, samples(), rescale), theirs.predict(scores, full(masks), samples(), rescale)
 
 
-def assert_equal(ours, theirs):
+def assert_equal(ours, theirs, score_error=0.0):
+    """Compares results bit for bit, but for a relative error of the scores."""
     for one, other in zip(ours, theirs, strict=True):
         assert list(one) == list(other)
         pairs = []
@@ -68,7 +69,8 @@ def assert_equal(ours, theirs):
             pairs += [(getattr(one['ins_results'], name), getattr(other['ins_results'], name)) for name in names]
         for value, expected in pairs:
             assert value.dtype == expected.dtype
-            torch.testing.assert_close(value, expected, rtol=0, atol=0, equal_nan=True)
+            error = score_error if value.is_floating_point() and value.dim() == 1 else 0.0
+            torch.testing.assert_close(value, expected, rtol=error, atol=0, equal_nan=True)
 
 
 # values
