@@ -1,8 +1,8 @@
 """What the masks of an image's queries are made into: segments and instances.
 
 Papers: MaskFormer (NeurIPS 2021), Mask2Former (CVPR 2022). mmdet computes both from the maps of all queries at full
-size. Here queries are chosen before, and there are never more than one or two of them at full size; pixels, areas,
-scores and boxes are the same bit for bit.
+size. Here queries are chosen before, and there are never more than one or two of them at full size; pixels, areas
+and boxes are the same bit for bit, scores up to their last digit.
 
 On the CPU the logits of a query bound what its resized ones may be, tile by tile, and only the window is resized in
 which it may be the best query of a pixel, or cover one. The plain path resizes each chosen query as a whole.
@@ -125,7 +125,7 @@ def find_instances(masks: ResizedMasks, queries: Tensor, encode: Callable[[Tenso
 
 
 class _Means:
-    """Means of sigmoids inside of masks, with the bits of sums over the maps of all instances."""
+    """Means of sigmoids inside of masks, from sums that torch cuts nearly as it does those of all instances."""
 
     def __init__(self, size: tuple[int, int], together: int, device: torch.device) -> None:
         # torch cuts a single sum into one part for each thread, but not one of two; mmdet's are as many as instances.

@@ -2,8 +2,8 @@
 
 Papers: MaskFormer (NeurIPS 2021), Mask2Former (CVPR 2022); mmdet: ``MaskFormerFusionHead``. mmdet upsamples the masks
 of all queries twice, to the padded input and to the original image, and only then looks at the scores. Here queries are
-chosen first and resized one at a time. Pixels, segments, boxes and labels are mmdet's, bit for bit on the CPU, and so
-are the scores, but for their last digit where a map has only some dozens of pixels.
+chosen first and resized one at a time. Pixels, segments, boxes and labels are mmdet's, bit for bit on the CPU; scores
+differ in their last digit at most.
 Differences: mask logits of low resolution are taken from our heads (``UpsampledLogits``); a map of classes on request,
 which mmdet refuses; instance masks as RLE on request; ``max_per_image`` above the number of candidates raises with the
 numbers.
