@@ -1,7 +1,7 @@
 """Results of MaskFormerFusionHead from random logits and sizes, beside mmdet's head, on both paths.
 
-Pixels, segments, boxes and labels are equal bit for bit. Scores may differ in the last digit: mmdet sums the maps of all
-instances together, and how torch cuts such a sum depends on their number.
+Pixels, segments, boxes and labels are equal bit for bit. Scores may differ in the last digit: mmdet sums the maps of
+all instances together, and how torch cuts such a sum depends on their number.
 """
 
 import pytest
