@@ -37,7 +37,7 @@ class SegTTAModel(ToolboxSegTTAModel):
         **kwargs: What mmengine's BaseTTAModel takes: ``module``, the segmentor, and ``data_preprocessor``.
 
     Raises:
-        ValueError: In ``merge_preds``: the augmentations' maps differ in size.
+        ValueError: In ``merge_preds``: the augmentations' maps differ in size, or there are none (ClassMapSegmentor).
     """
 
     def merge_preds(self, data_samples_list: Sequence[SampleList]) -> SampleList:
@@ -54,6 +54,11 @@ class SegTTAModel(ToolboxSegTTAModel):
 
     def _merge(self, samples: SampleList) -> SegDataSample:
         merged, head = samples[0], self.module.decode_head
+        if not all('seg_logits' in sample for sample in samples):
+            raise ValueError(
+                f'augmentations are merged by their seg_logits, which {type(self.module).__name__} does not predict; '
+                "set model.type='EncoderDecoder' in the config"
+            )
         shapes = [tuple(sample.seg_logits.data.shape) for sample in samples]
         if len(set(shapes)) > 1:
             raise ValueError(

@@ -116,6 +116,13 @@ def test_the_first_augmentation_stays():
     assert torch.equal(merged.gt_sem_seg.data, TRUTH)
 
 
+def test_predictions_of_labels_alone_are_named():
+    alone = sample(torch.zeros(1, 8, 8))
+    del alone.seg_logits
+    with pytest.raises(ValueError, match=r'seg_logits, which EncoderDecoder does not predict; set model\.type='):
+        of_channels(1).merge_preds([[sample(torch.zeros(1, 8, 8)), alone]])
+
+
 def test_sizes_that_differ_are_named():
     maps = [torch.zeros(1, 8, 8), torch.zeros(1, 4, 4)]
     with pytest.raises(ValueError, match=r"a\.jpg give maps of \[\(1, 8, 8\), \(1, 4, 4\)\]; .* keep 'ori_shape'"):
