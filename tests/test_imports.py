@@ -50,7 +50,7 @@ ALLOWED = {
         *('models/task_modules/assigners', 'models/task_modules/match_costs'),
     },
     'configs/_base_/datasets': set(),
-    'configs/pspnet': {'models/losses', *BASES},
+    'configs/pspnet': {'engine/hooks', 'models/losses', *BASES},
     'configs/detr': BASES,
     # Programs stand on everything.
     'demo': {'functional', 'apis', 'datasets/transforms', 'engine', 'models/segmentors/aot', 'visualization'},

@@ -16,6 +16,7 @@ from mmengine.runner import IterBasedTrainLoop, TestLoop, ValLoop
 from mmseg.engine import SegVisualizationHook
 from torch.optim import AdamW
 
+from mmplugins.engine.hooks import LossPictureHook, ValLossHook
 from mmplugins.models.losses import OhemCrossEntropyLoss
 
 max_iters = 400
@@ -49,3 +50,4 @@ default_hooks = dict(
     sampler_seed=dict(type=DistSamplerSeedHook),
     visualization=dict(type=SegVisualizationHook),
 )
+custom_hooks = [*custom_hooks, dict(type=ValLossHook), dict(type=LossPictureHook, interval=100)]
