@@ -128,7 +128,7 @@ def test_extras_leave_the_toolboxes_to_extras_of_their_own():
     for name, requirements in extras.items():
         names = {requirement.name for requirement in requirements}
         assert not names & {'mmcv', 'mmcv-lite', 'onedl-mmcv', 'numpy', 'opencv-python', 'pillow'}
-        if name in ('seg', 'full', 'saliency'):
+        if name in ('seg', 'full', 'saliency', 'pretrained'):
             assert not names & toolboxes
         else:
             assert len({one.startswith('onedl-') for one in names & toolboxes}) == 1
