@@ -1,0 +1,28 @@
+# Blood cells with a small DETR on a pretrained EfficientNet-Lite0, for two CPU cores; DETR learns slowly, hence 300
+# epochs.
+_base_ = [
+    '../_base_/models/detr_efflite0.py',
+    '../_base_/datasets/bccd_192x256.py',
+    '../_base_/schedules/detr_scratch_150e.py',
+    '../_base_/default_runtime_det.py',
+]
+max_epochs = 300
+
+model = dict(bbox_head=dict(num_classes=3))
+train_dataloader = dict(batch_size=4)
+optim_wrapper = dict(paramwise_cfg=dict(_delete_=True, custom_keys=dict(backbone=dict(lr_mult=0.2))))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, begin=0, end=4, by_epoch=True, convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingLR',
+        eta_min=0.0,
+        begin=4,
+        end=max_epochs,
+        T_max=max_epochs - 4,
+        by_epoch=True,
+        convert_to_iter_based=True,
+    ),
+]
+train_cfg = dict(max_epochs=max_epochs, val_interval=20)
+default_hooks = dict(checkpoint=dict(interval=20))
+randomness = dict(seed=0)
