@@ -94,6 +94,7 @@ def test_log_and_pictures_fit_the_schedule_and_the_toolbox(path):
     if cfg.model.type == 'mmplugins.AOT':
         hook = 'mmplugins.VOSVisualizationHook'
     assert cfg.default_hooks.visualization == dict(type=hook)
+    assert cfg.default_hooks.checkpoint.get('save_best') != 'auto'  # the first measure, which is aAcc beside mIoU
 
 
 @pytest.mark.parametrize('path', CONFIGS)

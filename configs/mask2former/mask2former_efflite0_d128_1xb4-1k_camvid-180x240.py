@@ -8,5 +8,8 @@ _base_ = [
 
 train_dataloader = dict(batch_size=4)
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.5))))
-default_hooks = dict(visualization=dict(_delete_=True, type='SegVisualizationHook'))
+default_hooks = dict(
+    checkpoint=dict(save_best='mIoU'),
+    visualization=dict(_delete_=True, type='SegVisualizationHook'),
+)
 randomness = dict(seed=0)
