@@ -6,3 +6,4 @@ _base_ = [
 ]
 # The memory always sees the truth; the reference frame's losses fall to 0 over a tenth of the training.
 pretrain_cfg = dict(own_masks_from=None, aux_loss_steps=10000)
+find_unused_parameters = False  # so that the identity bank is trained to the end

@@ -11,6 +11,7 @@ _base_ = [
 # these two are learned sooner; only they are: shuffle for videos of more objects. The memory sees true masks to the
 # end, as those of a network that has learned so little are poor.
 model = dict(train_cfg=dict(shuffle_identities=False, own_masks_from=None))
+find_unused_parameters = False  # so that the identity bank is trained to the end
 optim_wrapper = dict(optimizer=dict(lr=0.001))
 custom_hooks = [
     dict(type='mmplugins.IterSeedHook'),
