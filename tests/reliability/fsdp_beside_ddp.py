@@ -4,9 +4,11 @@
 
 Each model takes a few steps under DistributedDataParallel, under PyTorch's FullyShardedDataParallel, which mmengine's
 FSDPStrategy applies, as one unit and as many, and under PyTorch's ``fully_shard``; the losses and all weights are
-compared. Gradients are clipped in none of them, and with the config's ``clip_grad`` in a second comparison.
-mmengine's strategy works on the CPU if the model wrapper has ``device_id='cpu'`` and full checkpoints are not
-offloaded, see ``STRATEGY``.
+compared, in float64. mmengine's strategy works on the CPU if the model wrapper has ``device_id='cpu'`` and full
+checkpoints are not offloaded, see ``STRATEGY``.
+
+Gradients are not clipped; a second comparison has the config's ``clip_grad``. There FullyShardedDataParallel is known
+to differ: mmengine clips what a process holds by the norm of that part, not of all.
 """
 
 import os
@@ -50,7 +52,7 @@ FULL = dict(
 )
 STRATEGY = dict(model_wrapper=dict(use_orig_params=True, device_id='cpu'), state_dict_cfg=FULL)
 WAYS = ('FSDP, one unit', 'FSDP, many units', 'fully_shard, many units')
-TOLERANCE = 1e-5  # of losses and weights
+TOLERANCE = 1e-7  # of losses and weights
 
 
 class Run(NamedTuple):
@@ -115,12 +117,15 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def train(path: Path, way: str, clip: bool, folder: Path, rank: int, steps: int = STEPS) -> Run:
-    """Trains the model of a config as one of the processes; each way draws the same random numbers."""
+    """Trains the model of a config as one of the processes; each way draws the same random numbers.
+
+    In float64: AdamW's first steps are of one size, and a rounding decides where a gradient of about 0 leads to.
+    """
     cfg = load(path)
     if not clip:
         cfg.optim_wrapper.pop('clip_grad', None)
     batch = batch_of(cfg, folder / f'images{rank}', rank)
-    model, wrapper = wrap(way, build_model(cfg, initialise=True), cfg, folder / f'strategy{rank}')
+    model, wrapper = wrap(way, build_model(cfg, initialise=True).double(), cfg, folder / f'strategy{rank}')
     losses = []
     for step in range(steps):
         torch.manual_seed(10 * step + rank)
@@ -183,7 +188,8 @@ def main() -> None:
                         f'{STEPS} steps, losses differ by {difference.losses:.2g}, weights by {difference.weights:.2g}',
                         flush=True,
                     )
-                    if difference.losses > TOLERANCE or difference.weights > TOLERANCE:
+                    known = clip and way.startswith('FSDP')
+                    if max(difference.losses, difference.weights) > TOLERANCE and not known:
                         failed.append((name, way, clip))
     if failed:
         sys.exit(f'more than {TOLERANCE} apart: {failed}')
