@@ -70,9 +70,11 @@ def test_loading_and_model_seed_and_iteration_differ(hook):
 
 
 def test_new_iterators_draw_from_a_generator_of_their_own(hook):
+    """The seed of an iterator's workers; samples are seeded too, see tests/engine/test_seeded_batches.py."""
     run = runner(0)
     run.train_dataloader = torch.utils.data.DataLoader([1, 2])
     hook.before_train(run)
     state = torch.get_rng_state()
-    assert len(list(run.train_dataloader)) == 2
+    iterator = iter(run.train_dataloader)
     assert torch.equal(torch.get_rng_state(), state)
+    assert len(list(iterator)) == 2
