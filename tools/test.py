@@ -1,6 +1,7 @@
 """Tests a model from a config of any toolbox on mmengine: ``python tools/test.py CONFIG CHECKPOINT``."""
 
 import inspect
+import logging
 import os
 import sys
 from argparse import ArgumentParser
@@ -11,11 +12,13 @@ from pathlib import Path
 os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
 
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS, METRICS, Registry
 from mmengine.runner import Runner
 
 from mmplugins.engine.checkpoints import CheckpointFitHook
+from mmplugins.engine.data_errors import FileFault, name_files
 from mmplugins.engine.launch import (
     UsageError,
     add_arguments,
@@ -61,12 +64,16 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
             use_tta(cfg)
         check_data(cfg, 'test_dataloader')
         runner = build_runner(cfg)
+        name_files(runner, cfg)
         if args.tta:
             check_tta(runner)
         runner.register_hook(CheckpointFitHook('CHECKPOINT'))
         metrics = runner.test()
     except UsageError as error:
         sys.exit(f'test.py: error: {error}')
+    except FileFault as error:
+        print_log(str(error), 'current', logging.ERROR)
+        sys.exit(f'test.py: error: {error.short}')
     del runner
     leave_process_group()
     return metrics

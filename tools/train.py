@@ -1,6 +1,7 @@
 """Trains a model from a config of any toolbox on mmengine: ``python tools/train.py CONFIG``."""
 
 import gc
+import logging
 import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
@@ -16,6 +17,7 @@ from mmengine.device import get_device
 from mmengine.logging import print_log
 
 from mmplugins.engine.checkpoints import CheckpointFitHook
+from mmplugins.engine.data_errors import FileFault, name_files
 from mmplugins.engine.hooks import SafeCheckpointHook
 from mmplugins.engine.launch import (
     UsageError,
@@ -70,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_data(cfg, 'train_dataloader', 'val_dataloader')
         check_work_dir(cfg)
         runner = build_runner(cfg)
+        name_files(runner, cfg)
         if args.channels_last:
             runner.model.to(memory_format=torch.channels_last)
         runner.register_hook(SafeCheckpointHook())
@@ -78,6 +81,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         runner.train()
     except UsageError as error:
         sys.exit(f'train.py: error: {error}')
+    except FileFault as error:
+        print_log(str(error), 'current', logging.ERROR)  # with the traceback of a worker
+        sys.exit(f'train.py: error: {error.short}')
     del runner
     leave_process_group()
 
