@@ -248,7 +248,7 @@ def _check_coco(dataset: object, key: str) -> None:
     if missing:
         raise DataSetError(
             f'{key}: {path} has no category {", ".join(map(repr, missing[:5]))}; it has '
-            f'{", ".join(map(repr, known[:12]))}. Spell metainfo.classes as the file does, and leave out what it lacks: '
+            f'{", ".join(map(repr, known[:12]))}. Spell metainfo.classes as the file does, leave out what it lacks: '
             'the labels after it would belong to other classes'
         )
     images = {image['id']: image for image in content.get('images', [])}

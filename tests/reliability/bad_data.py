@@ -33,7 +33,7 @@ LATE = ('gone', 'unreadable')
 
 
 @HOOKS.register_module()
-class BreakFileHook(Hook):
+class BreakHook(Hook):
     """Breaks a file when an iteration is through."""
 
     def __init__(self, path: str, kind: str, iteration: int = 2) -> None:
@@ -216,7 +216,7 @@ def prepare(family: str, kind: str, where: Path) -> list[str] | None:
     """Makes the data and breaks them; gives the command line, or None where the kind does not apply."""
     config, image, mask, listing = FAMILIES[family](where)
     options = []
-    late = f"\ncustom_hooks = [dict(type='mmplugins.IterSeedHook'), dict(type='BreakFileHook', path={str(image)!r}"
+    late = f"\ncustom_hooks = [dict(type='mmplugins.IterSeedHook'), dict(type='BreakHook', path={str(image)!r}"
     if kind in LATE:
         text = config.read_text() + late + f', kind={kind!r})]\n'
         text += '\ntrain_dataloader.update(num_workers=2, persistent_workers=True)\n'

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -461,6 +462,33 @@ def test_errors_before_anything_is_trained(tmp_path, data, arguments, message):
     with pytest.raises(SystemExit, match=message):
         run_here(train.main, config, '--work-dir', tmp_path / 'work', *arguments)
     assert not (tmp_path / 'work').exists()
+
+
+@pytest.mark.slow
+def test_a_file_that_breaks_in_the_middle_of_a_run(tmp_path):
+    """Two workers; the file is named, and the run goes on from its last checkpoint when it is mended."""
+    files = make_data(tmp_path / 'set')
+    image = files / 'images' / '1.png'
+    content = image.read_bytes()
+    config = write_config(tmp_path / 'breaks.py', files, iterations=12, hooks=[dict(type='mmplugins.IterSeedHook')])
+    text = config.read_text().replace('val_interval=2', 'val_interval=99')
+    config.write_text(text + '\ntrain_dataloader.update(num_workers=2, persistent_workers=True)\n')
+    breaks = tmp_path / 'config.py'
+    breaks.write_text(config.read_text() + f"\ncustom_hooks.append(dict(type='BreakFileHook', path={str(image)!r}))\n")
+    with pytest.raises(SystemExit) as caught:
+        run_here(train.main, breaks, '--work-dir', tmp_path / 'run')
+    message = (
+        rf'train\.py: error: {image} with \S+1\.png: LoadImageFromFile: \S+: .* --resume goes on from the last chec\S+'
+    )
+    assert re.fullmatch(message, str(caught.value))
+    (log,) = (tmp_path / 'run').glob('*/*.log')
+    assert 'Caught SampleError in DataLoader worker process' in log.read_text()
+    assert not (tmp_path / 'run' / 'iter_12.pth').exists()
+    image.write_bytes(content)
+    run_here(train.main, config, '--work-dir', tmp_path / 'run', '--resume', 'auto')
+    run_here(train.main, config, '--work-dir', tmp_path / 'whole')
+    resumed, whole = (load(tmp_path / name / 'iter_12.pth')['state_dict'] for name in ('run', 'whole'))
+    assert_same(resumed, whole)
 
 
 def test_config_options_without_an_equals_sign(capsys):

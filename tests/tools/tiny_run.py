@@ -104,6 +104,18 @@ class RecordHook(Hook):
         Path(runner.work_dir, f'rank{runner.rank}.json').write_text(json.dumps(self.seen))
 
 
+@HOOKS.register_module()
+class BreakFileHook(Hook):
+    """Empties a file when the third iteration is through."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if runner.iter == 2:
+            self.path.write_bytes(b'')
+
+
 def make_data(folder: Path, count: int = 6) -> Path:
     """Writes images of 32x48 pixels with a patch each to the left and to the right, and their labels."""
     random = np.random.default_rng(0)
