@@ -194,6 +194,8 @@ def _cause(error: Exception) -> str:
             return f'the annotation file is no JSON ({one}): empty or cut off? Copy it again'
     if 'need at least one array' in str(error):  # mmengine's words for a data set without entries
         return NO_ENTRIES
+    if isinstance(error, KeyError):
+        return f'the annotation file lacks {error}, a key or the id of a category or an image that its entries refer to'
     return f'{type(error).__name__}: {error}'
 
 

@@ -199,13 +199,17 @@ def test_a_whole_coco_set(boxes):
             lambda content: content['categories'].pop(),
             r"all\.json has no category 'dog'; it has 'cat'\. Spell metainfo\.classes as the file does",
         ),
+        (
+            lambda content: content['annotations'][0].pop('area'),
+            r"ann_file all\.json.*the annotation file lacks '.*area.*', a key or the id of a category",
+        ),
         (lambda content: content.update(images=[], annotations=[]), r'ann_file all\.json.*it has no entries'),
         (
             lambda content: content['images'][1].update(file_name='other.png'),
             r'1 of 2 files of img_path are not there, such as \S+images/other\.png',
         ),
     ],
-    ids=['categories', 'no images', 'path'],
+    ids=['categories', 'key', 'no images', 'path'],
 )
 def test_lists_that_are_wrong_are_named_at_start(boxes, change, message):
     rewrite(boxes, change)

@@ -10,10 +10,13 @@ is broken. 'gone' and 'unreadable' break a file in the middle of the run, which 
 import json
 import os
 import re
+import signal
 import sys
 import tempfile
+import traceback
 from argparse import ArgumentParser
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -178,7 +181,7 @@ def panoptic(where: Path) -> tuple[Path, Path, Path | None, Path | None]:
 def video(where: Path) -> tuple[Path, Path, Path | None, Path | None]:
     data = make_videos(where / 'data')
     config, _ = write_video_config(where, data)
-    text = config.read_text() + (
+    text = config.read_text().replace(f"{str(ROOT)!r} + '", f"'{ROOT}") + (
         '\ntrain_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False, dataset=dict(data_root='
         f'{str(data)!r}))\ntrain_cfg = dict(max_iters=6, val_interval=100)\n'
     )
@@ -252,23 +255,22 @@ def run(arguments: list[str], log: Path, seconds: int = 240) -> str:
     """Trains in a child process; gives what the run says at its end."""
     child = os.fork()
     if child == 0:
+        os.setsid()
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
         os.dup2(1, 2)
         torch.set_num_threads(1)
         said = 'trained, in silence'
         try:
-            import signal
-
             signal.alarm(seconds)
             train.main(arguments)
         except BaseException as error:  # that is what is asked for
-            import traceback
-
             traceback.print_exc()
             said = f'{type(error).__name__}: {error}'
         log.with_suffix('.said').write_text(said)
         os._exit(0)
     _, status = os.waitpid(child, 0)
+    with suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)  # its workers
     return log.with_suffix('.said').read_text() if status == 0 else f'killed by signal {status}: it hung'
 
 
