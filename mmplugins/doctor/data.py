@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS
+from PIL import Image
 
 from .labels import PixelLabels, check_labels
 from .objects import Objects, check_categories, check_objects
@@ -113,10 +114,13 @@ def _look(report: Report, key: str, dataset: Sequence, wanted: int, limit: float
     pixels, objects = PixelLabels(), Objects()
     samples: list[dict] = []
     faults = read = 0
+    reduced: dict[str, list[str]] = {}
     start = time.perf_counter()
     with fixed_seed():
         for index in indices.tolist():
             read += 1
+            if loss := _lost_by_loading(_name(dataset, index)):
+                reduced.setdefault(loss, []).append(_name(dataset, index))
             try:
                 sample = dataset[index]
                 full = _add(sample, _name(dataset, index), pixels, objects, trained)
@@ -138,8 +142,27 @@ def _look(report: Report, key: str, dataset: Sequence, wanted: int, limit: float
         report.error('data', f'{key}: {faults} of {read} files fail', 'mend the file or the pipeline')
     elif not faults:
         report.ok('data', f'{key}: {read} of {total} files read, {(time.perf_counter() - start) / read:.3f} s a file')
+    for loss, names in reduced.items():
+        report.warning(
+            'data',
+            f'{key}: {len(names)} of {read} images have {loss}, such as {names[0]}',
+            'save them as RGB images of 8 bits, stretched and blended as the model is to see them',
+        )
     seen = f'all {total} files' if read - faults == total else f'{read - faults} of {total} files'
     return Looked(pixels, objects, samples, seen)
+
+
+def _lost_by_loading(path: str) -> str:
+    """What an image loses when it is loaded as 8-bit colours, in words; '' if nothing, or if it cannot be opened."""
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith(('I', 'F')):
+                return f'more than 8 bits ({image.mode}), of which loaders keep the upper 8'
+            if image.mode in ('RGBA', 'LA', 'PA') and image.getchannel('A').getextrema()[0] < 255:
+                return 'an alpha channel, which loaders drop: transparent pixels take the colour beneath'
+    except (OSError, ValueError):  # reading the sample tells
+        pass
+    return ''
 
 
 def _name(dataset: object, index: int) -> str:

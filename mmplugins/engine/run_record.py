@@ -96,7 +96,7 @@ def _text(value: object) -> str:
 def _bases_of(path: Path) -> list[str]:
     for node in ast.parse(path.read_text(encoding='utf-8')).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', None) == '_base_':
-            bases = ast.literal_eval(node.value)
+            bases = eval(compile(ast.Expression(node.value), str(path), 'eval'))  # as mmengine does
             return [bases] if isinstance(bases, str) else list(bases)
     return []
 

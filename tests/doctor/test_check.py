@@ -490,6 +490,28 @@ def test_coloured_label_maps(cfg, tmp_path, data):
     fails(cfg, 'data', 'the label map has 3 channels: a coloured PNG', 'mend the file or the pipeline', data=True)
 
 
+@pytest.mark.parametrize(
+    ('image', 'text'),
+    [
+        (Image.new('RGBA', (48, 32), (9, 9, 9, 200)), 'have an alpha channel, which loaders drop'),
+        (Image.fromarray(np.full((32, 48), 4000, np.uint16)), 'have more than 8 bits (I;16)'),
+        (Image.new('RGBA', (48, 32), (9, 9, 9, 255)), None),
+    ],
+    ids=['transparent', '16 bits', 'opaque'],
+)
+def test_images_that_lose_something_when_they_are_loaded(cfg, tmp_path, data, image, text):
+    folder = copied(data, tmp_path / 'set')
+    for index in (0, 1):
+        image.save(folder / f'images/{index}.png')
+    cfg.train_dataloader.dataset.data_root = str(folder)
+    found = [f for f in check(cfg, data=True).findings if f.level == 'warning' and 'images have' in f.text]
+    if text is None:
+        assert not found
+    else:
+        assert f'train_dataloader.dataset: 2 of 6 images {text}' in found[0].text
+        assert found[0].mend.startswith('save them as RGB images of 8 bits')
+
+
 def test_label_maps_of_another_size(cfg, tmp_path, data):
     folder = copied(data, tmp_path / 'set')
     for file in (folder / 'annotations').iterdir():

@@ -25,6 +25,13 @@ def test_settings_are_flat_and_lists_are_one_value():
     }
 
 
+def test_a_base_that_is_computed(tmp_path):
+    """mmengine evaluates ``_base_``, and it need not be a literal."""
+    (tmp_path / 'a.py').write_text('model = dict(n=1)\n')
+    (tmp_path / 'b.py').write_text(f"_base_ = [{str(tmp_path)!r} + '/a.py']\nmodel = dict(m=2)\n")
+    assert base_settings(str(tmp_path / 'b.py')) == ([str(tmp_path / 'a.py')], {'model.n': '1'})
+
+
 def test_base_of_a_config(tmp_path):
     (tmp_path / 'a.py').write_text('model = dict(n=1, m=2)\n')
     (tmp_path / 'b.py').write_text('lr = 3\n')
