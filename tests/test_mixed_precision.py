@@ -32,28 +32,34 @@ FAMILIES = {
 }
 
 
-def samples_of(cfg, kind: str, folder) -> list[dict]:
+def samples_of(cfg, kind: str, folder, seeds=(0, 1)) -> list[dict]:
+    """Small samples through the config's training pipeline; ``kind`` is one of those of FAMILIES."""
     if kind == 'video':
         datasets, video = leaves(cfg.train_dataloader.dataset), Video(folder)
-        return [packed_clip(datasets[i % len(datasets)], video) for i in range(2)]
+        return [packed_clip(datasets[i % len(datasets)], video) for i in seeds]
     pack = {
         'segmentor': lambda seed: packed_sample(cfg, folder, seed),
         'masks': lambda seed: packed_mask_sample(cfg, folder, seed),
         'detector': lambda seed: packed_detection_sample(cfg, folder, seed, 3),
     }
-    return [pack[kind](seed) for seed in range(2)]
+    return [pack[kind](seed) for seed in seeds]
+
+
+def keep_small(cfg, kind: str) -> None:
+    """Changes the config in place so that the samples are not padded to the size that it trains at."""
+    if kind == 'segmentor':
+        cfg.model.data_preprocessor.size = (SIZE, SIZE)
+    elif kind == 'masks':
+        cfg.model.data_preprocessor.update(batch_augments=None, pad_size_divisor=1)
 
 
 @pytest.mark.parametrize('name', FAMILIES)
 def test_a_few_steps_in_bfloat16(name, tmp_path):
     cfg, kind = load(ROOT / 'configs' / name), FAMILIES[name]
     samples = samples_of(cfg, kind, tmp_path)
-    if kind == 'segmentor':
-        cfg.model.data_preprocessor.size = (SIZE, SIZE)  # else it pads to the crop
-    else:
+    keep_small(cfg, kind)
+    if kind != 'segmentor':
         cfg.model.backbone.init_cfg = None
-    if kind == 'masks':
-        cfg.model.data_preprocessor.update(batch_augments=None, pad_size_divisor=1)
     torch.manual_seed(0)
     model = revert_sync_batchnorm(MODELS.build(cfg.model)).train()
     wrapper = build_optim_wrapper(model, {**cfg.optim_wrapper, 'type': 'mmplugins.AmpOptimWrapper'})

@@ -20,16 +20,12 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from tests.reliability.memory import curve, grows, held
 from tests.tools.tiny_run import make_data, write_config
 from tests.tools.tiny_video import SIZE, make_videos, truth, write_video_config
 from tools import train, vos_demo
 
 HELD: list[float] = []
-
-
-def held() -> float:
-    """Memory that this process holds, in MB."""
-    return int(Path('/proc/self/statm').read_text().split()[1]) * 4096 / 1e6
 
 
 @HOOKS.register_module()
@@ -82,10 +78,10 @@ def main() -> None:
     gc.collect()
     with tempfile.TemporaryDirectory() as folder:
         (long_training if args.what == 'train' else long_video)(Path(folder), args.steps, args.pauses)
-    first, second = max(HELD[: len(HELD) // 2]), max(HELD[len(HELD) // 2 :])
-    print(f'{args.what}, {args.steps} steps; MB held at every tenth of the run:', *(f'{x:.0f}' for x in HELD[::10]))
-    print(f'at most {first:.1f} MB in the first half, {second:.1f} MB in the second')
-    if second > 1.05 * first and second > first + 20:
+    print(f'{args.what}, {args.steps} steps; MB held at every tenth of the run: {curve(HELD)}')
+    middle = len(HELD) // 2
+    print(f'at most {max(HELD[:middle]):.1f} MB in the first half, {max(HELD[middle:]):.1f} MB in the second')
+    if grows(HELD):
         sys.exit('memory grows')
 
 
