@@ -27,6 +27,7 @@ from mmplugins.functional.compat import VERSION
 
 from .cfg_options import CfgOptions
 from .config_styles import ConfigError, read_config
+from .known_warnings import hide_known_warnings, import_toolbox_quietly
 
 
 class UsageError(Exception):
@@ -83,6 +84,7 @@ def load_config(args: Namespace, tool: str | None = None) -> Config:
         cfg.work_dir = str(Path('work_dirs') / path.stem)
     # mmengine asks for it where a type is looked up before the runner is there
     init_default_scope(cfg.get('default_scope') or 'mmengine')
+    hide_known_warnings()
     return cfg
 
 
@@ -181,7 +183,10 @@ def build_runner(cfg: Config) -> Runner:
     if get_device() == 'cpu':
         use_cpu(cfg)
     allow_checkpoints()
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    import_toolbox_quietly(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    hide_known_warnings(runner.logger, runner.model)
+    return runner
 
 
 def allow_checkpoints() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -194,6 +195,11 @@ def run(*command: object, fails: bool = False, **environment: str) -> subprocess
     )
     assert fails or done.returncode == 0, done.stdout
     return done
+
+
+def warnings_in(text: str) -> list[str]:
+    """Lines of a tool's output that warn: mmengine's log, and Python's."""
+    return [line for line in text.splitlines() if re.search(r' - WARNING - |^\S+:\d+: \w*Warning: ', line)]
 
 
 def free_port() -> str:
