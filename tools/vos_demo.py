@@ -21,8 +21,6 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
 
 from mmengine.device import get_device
 
-from mmplugins.demo.tracking import track_objects
-from mmplugins.engine.known_warnings import import_toolbox_quietly
 from mmplugins.engine.launch import CfgOptions, UsageError, check_checkpoint, load_config
 from mmplugins.functional.device import keep_freed_memory
 
@@ -43,8 +41,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     try:
         cfg = load_config(args, __file__)
+        from mmplugins.demo.tracking import track_objects  # after warnings that importing a toolbox gives are hidden
+
         check_checkpoint(args.checkpoint, '--checkpoint')
-        import_toolbox_quietly(cfg)
         files = (args.checkpoint, args.source, args.mask, args.out)
         count = track_objects(cfg, *files, args.device, args.single_object, args.fps)
     except UsageError as error:

@@ -20,7 +20,6 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
 
 from mmengine.device import get_device
 
-from mmplugins.engine.known_warnings import import_toolbox_quietly
 from mmplugins.engine.launch import CfgOptions, UsageError, allow_checkpoints, check_checkpoint, load_config
 from mmplugins.functional.device import keep_freed_memory
 
@@ -55,7 +54,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_checkpoint(args.checkpoint, 'CHECKPOINT')
         check_format(args.checkpoint)
         cfg = load_config(args)
-        import_toolbox_quietly(cfg)
         count = run(args, cfg)
     except UsageError as error:
         sys.exit(f'demo: error: {error}')

@@ -8,6 +8,7 @@ import logging
 import re
 import sys
 import warnings
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -38,6 +39,8 @@ LOG = (
     # mmengine's inferencer looks for collate functions in the toolbox's registry, then in its own, where they are
     'Failed to search registry with scope "mm(seg|det)" in the "function" registry tree',
 )
+# mmdet's CLRNet, which is imported with all of mmdet; a config of it needs this line.
+LINE_NMS = 'Line NMS is not compiled'
 FROZEN = re.compile(r'(\S+) is skipped since its requires_grad=False$')
 
 
@@ -46,11 +49,13 @@ class KnownWarnings(logging.Filter):
 
     Args:
         model: The model, whose frozen parameters are counted when the first one is told of; None: those lines stay.
+        line_nms: Whether the line that CLRNet cannot work is written.
     """
 
-    def __init__(self, model: nn.Module | None = None) -> None:
+    def __init__(self, model: nn.Module | None = None, line_nms: bool = True) -> None:
         super().__init__()
         self.model = model
+        self.hidden = LOG if line_nms else (*LOG, LINE_NMS)
         self._told = False
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -66,13 +71,14 @@ class KnownWarnings(logging.Filter):
             record.msg, record.args = f'{frozen} parameters are frozen (requires_grad=False) and are not trained.', ()
             record.levelno, record.levelname = logging.INFO, 'INFO'
             return True
-        return not any(re.match(beginning, text) for beginning in LOG)
+        return not any(re.match(beginning, text) for beginning in self.hidden)
 
 
-def hide_known_warnings(logger: logging.Logger | None = None, model: nn.Module | None = None) -> None:
+def hide_known_warnings(cfg: Config, logger: logging.Logger | None = None, model: nn.Module | None = None) -> None:
     """Hides the warnings of this module from now on, unless Python was told which warnings to show.
 
     Args:
+        cfg: The config of the run.
         logger: Whose lines are left out; None: mmengine's current one.
         model: As ``KnownWarnings``.
     """
@@ -83,24 +89,22 @@ def hide_known_warnings(logger: logging.Logger | None = None, model: nn.Module |
     logger = logger or MMLogger.get_current_instance()
     for known in [known for known in logger.filters if isinstance(known, KnownWarnings)]:
         logger.removeFilter(known)
-    logger.addFilter(KnownWarnings(model))
+    logger.addFilter(KnownWarnings(model, line_nms=_needs_line_nms(cfg)))
 
 
-def import_toolbox_quietly(cfg: Config) -> None:
-    """Imports mmdet's models without the line that CLRNet cannot work: it is logged before the runner's log is there.
+def import_toolbox_before_the_runner(cfg: Config) -> None:
+    """Imports mmdet's models, so that what they log comes before the runner's log, whose lines cannot be hidden yet.
 
     Both mmsegmentation and mmdetection import them anyway. Nothing is done for another default scope, for a config of
     CLRNet, or where it cannot be imported: what needs it will say so.
     """
-    if sys.warnoptions or cfg.get('default_scope') not in ('mmseg', 'mmdet') or 'CLRHead' in str(cfg.get('model')):
+    if sys.warnoptions or cfg.get('default_scope') not in ('mmseg', 'mmdet') or _needs_line_nms(cfg):
         return
     if find_spec('mmdet') is None:
         return
-    before = logging.root.manager.disable
-    logging.disable(max(before, logging.WARNING))
-    try:
+    with suppress(ImportError, AssertionError):  # a toolbox asserts the versions of those below it
         import_module('mmdet.models')
-    except (ImportError, AssertionError):  # a toolbox asserts the versions of those below it
-        pass
-    finally:
-        logging.disable(before)
+
+
+def _needs_line_nms(cfg: Config) -> bool:
+    return 'CLRHead' in str(cfg.get('model'))

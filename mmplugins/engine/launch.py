@@ -27,7 +27,7 @@ from mmplugins.functional.compat import VERSION
 
 from .cfg_options import CfgOptions
 from .config_styles import ConfigError, read_config
-from .known_warnings import hide_known_warnings, import_toolbox_quietly
+from .known_warnings import hide_known_warnings, import_toolbox_before_the_runner
 
 
 class UsageError(Exception):
@@ -84,7 +84,7 @@ def load_config(args: Namespace, tool: str | None = None) -> Config:
         cfg.work_dir = str(Path('work_dirs') / path.stem)
     # mmengine asks for it where a type is looked up before the runner is there
     init_default_scope(cfg.get('default_scope') or 'mmengine')
-    hide_known_warnings()
+    hide_known_warnings(cfg)
     return cfg
 
 
@@ -183,9 +183,9 @@ def build_runner(cfg: Config) -> Runner:
     if get_device() == 'cpu':
         use_cpu(cfg)
     allow_checkpoints()
-    import_toolbox_quietly(cfg)
+    import_toolbox_before_the_runner(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    hide_known_warnings(runner.logger, runner.model)
+    hide_known_warnings(cfg, runner.logger, runner.model)
     return runner
 
 

@@ -9,9 +9,12 @@ import torch
 from mmengine.config import Config
 
 from mmplugins.engine import known_warnings
-from mmplugins.engine.known_warnings import KnownWarnings, hide_known_warnings, import_toolbox_quietly
+from mmplugins.engine.known_warnings import KnownWarnings, hide_known_warnings, import_toolbox_before_the_runner
 
+PLAIN = Config(dict(default_scope='mmseg', model=dict(type='EncoderDecoder')))
+LANES = Config(dict(default_scope='mmdet', model=dict(bbox_head=dict(type='CLRHead'))))
 HIDDEN = [
+    'Line NMS is not compiled. Most likely when installing the package cuda was not available.',
     '"FileClient" will be deprecated in future. Please use io functions',
     '"HardDiskBackend" is the alias of "LocalBackend" and the former will be deprecated in future.',
     'The prefix is not set in metric class IoUMetric.',
@@ -51,7 +54,7 @@ def model():
 
 def test_lines_of_the_log(log):
     logger, lines = log
-    hide_known_warnings(logger)
+    hide_known_warnings(PLAIN, logger)
     for text in HIDDEN + SHOWN:
         logger.warning(text)
     logger.info(HIDDEN[0])
@@ -61,7 +64,7 @@ def test_lines_of_the_log(log):
 
 def test_frozen_parameters_are_told_once(log):
     logger, lines = log
-    hide_known_warnings(logger, model())
+    hide_known_warnings(PLAIN, logger, model())
     for name in ('0.weight', '0.bias'):
         logger.warning(f'{name} is skipped since its requires_grad=False')
     assert [line.getMessage() for line in lines] == [
@@ -72,21 +75,21 @@ def test_frozen_parameters_are_told_once(log):
 
 def test_frozen_parameters_of_an_unknown_model_are_named(log):
     logger, lines = log
-    hide_known_warnings(logger)
+    hide_known_warnings(PLAIN, logger)
     logger.warning('0.weight is skipped since its requires_grad=False')
     assert [line.levelname for line in lines] == ['WARNING']
 
 
 def test_a_second_call_takes_the_place_of_the_first(log):
     logger, _ = log
-    hide_known_warnings(logger)
-    hide_known_warnings(logger, model())
+    hide_known_warnings(PLAIN, logger)
+    hide_known_warnings(PLAIN, logger, model())
     assert [type(known) for known in logger.filters] == [KnownWarnings]
     assert logger.filters[0].model is not None
 
 
 def test_python_warnings(python_shows_its_defaults, log):
-    hide_known_warnings(log[0])
+    hide_known_warnings(PLAIN, log[0])
     warnings.warn('When align_corners=True, the output would more aligned if input size (3, 3) is `x+1`', stacklevel=1)
     warnings.warn('When align_corners=True, another one', stacklevel=1)
     warnings.warn('faster_coco_eval is not installed', DeprecationWarning, stacklevel=1)
@@ -99,32 +102,33 @@ def test_python_warnings(python_shows_its_defaults, log):
 def test_nothing_is_hidden_where_python_is_told_what_to_show(python_shows_its_defaults, log, monkeypatch):
     monkeypatch.setattr(sys, 'warnoptions', ['default'])
     logger, lines = log
-    hide_known_warnings(logger)
+    hide_known_warnings(PLAIN, logger)
     logger.warning(HIDDEN[0])
     warnings.warn('The draw is False, it means that the hook for visualization will not', stacklevel=1)
     assert len(lines) == len(python_shows_its_defaults) == 1
 
 
-@pytest.mark.parametrize(
-    'cfg',
-    [
-        dict(default_scope='mmengine'),
-        dict(default_scope='mmdet', model=dict(bbox_head=dict(type='CLRHead'))),
-    ],
-    ids=['another toolbox', 'needs line NMS'],
-)
+def test_a_config_of_lanes_is_told_that_it_cannot_work(log):
+    logger, lines = log
+    hide_known_warnings(LANES, logger)
+    logger.warning(HIDDEN[0])
+    assert len(lines) == 1
+
+
+@pytest.mark.parametrize('cfg', [Config(dict(default_scope='mmengine')), LANES], ids=['another toolbox', 'lanes'])
 def test_mmdet_is_not_imported_for(cfg, monkeypatch):
     monkeypatch.setattr(known_warnings, 'import_module', pytest.fail)
-    import_toolbox_quietly(Config(cfg))
+    import_toolbox_before_the_runner(cfg)
 
 
 def test_a_toolbox_that_cannot_be_imported_is_left_to_what_needs_it(monkeypatch):
+    asked = []
+
     def refuse(name):
-        assert logging.root.manager.disable == logging.WARNING
+        asked.append(name)
         raise AssertionError(f'{name}: MMCV==9.9 is used but incompatible')
 
     monkeypatch.setattr(known_warnings, 'find_spec', lambda name: object())
     monkeypatch.setattr(known_warnings, 'import_module', refuse)
-    before = logging.root.manager.disable
-    import_toolbox_quietly(Config(dict(default_scope='mmseg', model={})))
-    assert logging.root.manager.disable == before
+    import_toolbox_before_the_runner(PLAIN)
+    assert asked == ['mmdet.models']

@@ -20,10 +20,11 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from mmplugins.demo import tracking
 from tests.reliability.memory import curve, grows, held
 from tests.tools.tiny_run import make_data, write_config
 from tests.tools.tiny_video import SIZE, make_videos, truth, write_video_config
-from tools import train, vos_demo
+from tools import train
 
 HELD: list[float] = []
 
@@ -57,12 +58,12 @@ def long_video(folder: Path, steps: int, pauses: int) -> None:
     """Tracks two objects of a small video that goes to and fro."""
     config, checkpoint = write_video_config(folder, make_videos(folder / 'data'))
     cfg = Config.fromfile(config)
-    model = vos_demo.load_model(cfg, str(checkpoint), 'cpu')
+    model = tracking.load_model(cfg, str(checkpoint), 'cpu')
     generator = np.random.default_rng(0)
     frames = [generator.integers(0, 256, (*SIZE, 3), dtype=np.uint8) for _ in range(7)]
-    resize = vos_demo.resizer(cfg, model.network.align_corners)
+    resize = tracking.resizer(cfg, model.network.align_corners)
     source = (frames[index % 7] for index in range(steps))
-    for index, _ in enumerate(vos_demo.track_video(model, source, truth('cat', 0), resize)):
+    for index, _ in enumerate(tracking.track_video(model, source, truth('cat', 0), resize)):
         if index % max(steps // 100, 1) == 0:
             HELD.append(held())
 

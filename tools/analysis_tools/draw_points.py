@@ -29,7 +29,6 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from mmplugins.engine.checkpoints import load_weights
-from mmplugins.engine.known_warnings import import_toolbox_quietly
 from mmplugins.engine.launch import CfgOptions, UsageError, check_checkpoint, check_data, load_config, use_cpu
 from mmplugins.functional.masks.ignored import find_ignored
 from mmplugins.functional.masks.sampled_logits import grid_values, uncertain_points
@@ -114,7 +113,6 @@ def draw(cfg: Config, checkpoints: Sequence[str], num: int, seed: int, out: Path
     Raises:
         UsageError: The head samples no points.
     """
-    import_toolbox_quietly(cfg)
     if get_device() == 'cpu':
         use_cpu(cfg)
     set_random_seed(seed)

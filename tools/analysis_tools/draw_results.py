@@ -40,7 +40,6 @@ from torch import nn
 
 from mmplugins.datasets.transforms.image_files import loader_turns
 from mmplugins.engine.checkpoints import load_weights
-from mmplugins.engine.known_warnings import import_toolbox_quietly
 from mmplugins.engine.launch import CfgOptions, UsageError, check_checkpoint, check_data, load_config, use_cpu
 from mmplugins.evaluation.metrics.coco_panoptic_metric import INSTANCE_OFFSET
 from mmplugins.models.losses import OhemCrossEntropyLoss, StructureLoss
@@ -81,7 +80,6 @@ def draw(cfg: Config, checkpoint: str, num: int, out: Path) -> None:
     Raises:
         UsageError: The model's output holds no segmentation.
     """
-    import_toolbox_quietly(cfg)
     if get_device() == 'cpu':
         use_cpu(cfg)
     dataset = DATASETS.build(cfg.val_dataloader.dataset)
