@@ -11,6 +11,7 @@ import warnings
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import product
 
 from mmengine.config import Config
 from mmengine.logging import MMLogger
@@ -26,6 +27,8 @@ PYTHON = (
     'faster_coco_eval is not installed',
     # mmdet's points of a grid; it means the order that PyTorch takes by default
     'torch.meshgrid: in an upcoming release',
+    # PyTorch 2.13: mmengine passes it on GPUs, and we do as mmengine on the CPU; its meaning is as before
+    '`broadcast_buffers` is deprecated',
     # mmengine's visualizer without a folder: the demo writes the pictures itself
     "Failed to add <class 'mmengine.visualization.vis_backend.LocalVisBackend'>",
 )
@@ -84,8 +87,8 @@ def hide_known_warnings(cfg: Config, logger: logging.Logger | None = None, model
     """
     if sys.warnoptions:
         return
-    for beginning in PYTHON:
-        warnings.filterwarnings('ignore', message=beginning, category=UserWarning)
+    for beginning, category in product(PYTHON, (UserWarning, FutureWarning)):
+        warnings.filterwarnings('ignore', message=beginning, category=category)
     logger = logger or MMLogger.get_current_instance()
     for known in [known for known in logger.filters if isinstance(known, KnownWarnings)]:
         logger.removeFilter(known)

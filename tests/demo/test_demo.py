@@ -16,7 +16,7 @@ from mmplugins.demo.__main__ import main
 from mmplugins.demo.images import scope_of
 from mmplugins.hosts import problem_with
 from tests.locations import ROOT
-from tests.tools.tiny_run import make_data, run, run_here, warnings_in, write_config
+from tests.tools.tiny_run import make_data, run, run_here, unexplained_warnings, write_config
 
 if problem := problem_with('mmseg'):
     pytest.skip(f'the tiny networks are of mmseg: {problem}', allow_module_level=True)
@@ -224,4 +224,4 @@ def test_as_a_program(tiny, images, tmp_path):
     done = run('python', '-m', 'mmplugins.demo', *tiny, images / '9.png', '--out', tmp_path / 'out')
     assert '1 image predicted' in done.stdout
     assert 'predicting' in done.stdout  # the bar
-    assert warnings_in(done.stdout) == []
+    assert unexplained_warnings(done.stdout) == []

@@ -93,6 +93,7 @@ def test_python_warnings(python_shows_its_defaults, log):
     warnings.warn('When align_corners=True, the output would more aligned if input size (3, 3) is `x+1`', stacklevel=1)
     warnings.warn('When align_corners=True, another one', stacklevel=1)
     warnings.warn('faster_coco_eval is not installed', DeprecationWarning, stacklevel=1)
+    warnings.warn('`broadcast_buffers` is deprecated. Use `forward_sync_buffers`', FutureWarning, stacklevel=1)
     assert [str(one.message) for one in python_shows_its_defaults] == [
         'When align_corners=True, another one',
         'faster_coco_eval is not installed',

@@ -14,7 +14,7 @@ from mmengine.registry import MODELS
 from mmengine.runner.loops import _InfiniteDataloaderIterator
 from mmengine.testing import RunnerTestCase
 
-from tests.tools.tiny_run import ROOT, free_port, make_data, run, run_here, warnings_in, write_config
+from tests.tools.tiny_run import ROOT, free_port, make_data, run, run_here, unexplained_warnings, write_config
 from tools import train
 
 RANDOM = dict(flip=0.5, dropout=0.5, hooks=[dict(type='mmplugins.IterSeedHook'), dict(type='RecordHook')])
@@ -306,7 +306,7 @@ def test_two_processes_equal_one(tmp_path, data):
     done = run('tools/dist_train.sh', two, 2, '--work-dir', tmp_path / 'two', *options, PORT=free_port())
     assert 'SyncBN of the config became BN' in done.stdout
     assert 'GPU number: 2' in done.stdout
-    assert warnings_in(done.stdout) == []
+    assert unexplained_warnings(done.stdout) == []
 
     whole = losses(tmp_path / 'one')
     halves = [losses(tmp_path / 'two', rank) for rank in (0, 1)]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mmplugins.hosts import problem_with
 from mmplugins.visualization import write_index_image
-from tests.tools.tiny_run import run, run_here, warnings_in
+from tests.tools.tiny_run import run, run_here, unexplained_warnings
 
 if problem := problem_with('mmseg'):
     pytest.skip(f'AOT is built with mmseg: {problem}', allow_module_level=True)
@@ -211,4 +211,4 @@ def test_as_a_program(tiny, tmp_path):
     files = ['--mask', mask, '--config', config, '--checkpoint', checkpoint]
     done = run('tools/vos_demo.py', frames, *files, '--out', tmp_path / 'out')
     assert '5 frames tracked' in done.stdout
-    assert warnings_in(done.stdout) == []
+    assert unexplained_warnings(done.stdout) == []
