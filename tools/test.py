@@ -166,7 +166,10 @@ def use_tta(cfg: Config) -> None:
     while 'dataset' in dataset:
         dataset = dataset.dataset
     dataset.pipeline = cfg.tta_pipeline
-    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    # mmengine's runner hands the data_preprocessor at the top of a config to the outer model, which puts it in place of
+    # the model's own: other means and sizes than the network was trained with, in silence (mmengine 0.10.12).
+    own = dict(data_preprocessor=cfg.model.data_preprocessor) if 'data_preprocessor' in cfg.model else {}
+    cfg.model = ConfigDict(**{**cfg.tta_model, **own}, module=cfg.model)
 
 
 def check_tta(runner: Runner) -> None:

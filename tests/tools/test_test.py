@@ -10,8 +10,10 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
 from PIL import Image
 
+from tests.locations import ROOT
 from tests.tools.tiny_run import free_port, make_data, run, run_here, write_config
 from tools import test as tool
 from tools import train
@@ -245,6 +247,18 @@ class TestConfig:
         tool.use_tta(cfg)
         assert cfg.test_dataloader.dataset.dataset.pipeline == ['new']
         assert cfg.model == dict(type='TTA', tta_cfg=dict(nms=1), module=dict(type='Net'))
+
+
+@pytest.mark.slow
+def test_a_model_keeps_its_own_preprocessor_when_it_is_augmented(tmp_path):
+    """mmengine would put the one at the top of the config in its place: ImageNet's means, where the model has others."""
+    pytest.importorskip('mmseg', reason='the config is of mmseg')
+    cfg = Config.fromfile(ROOT / 'configs/pfnet/pfnet_efflite0_1xb8-20e_sod-224x224.py')
+    assert cfg.data_preprocessor.mean == [123.675, 116.28, 103.53]
+    cfg.model.backbone.init_cfg = None
+    tool.use_tta(cfg)
+    runner = Runner(cfg.model, str(tmp_path), data_preprocessor=cfg.data_preprocessor, default_scope='mmseg')
+    assert runner.model.module.data_preprocessor.mean.flatten().tolist() == [127.0, 127.0, 127.0]
 
 
 # errors
