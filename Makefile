@@ -156,8 +156,9 @@ endif
 	@$(RUN) tools/analysis_tools/plot_losses.py $(SHOWCASE)/train --out $(SHOWCASE)/losses.png
 	@$(RUN) -c "$$SHOWCASE_SUMMARY"
 
+# A process for each core, four at most, each with whole files of tests, as the tests have one thread.
 test: lint
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 fuzz: .venv/.ready
 	FUZZ_PROFILE=full $(RUN) -m pytest tests/fuzz $(ARGS)

@@ -251,7 +251,7 @@ class TestConfig:
 
 @pytest.mark.slow
 def test_a_model_keeps_its_own_preprocessor_when_it_is_augmented(tmp_path):
-    """mmengine would put the one at the top of the config in its place: ImageNet's means, where the model has others."""
+    """mmengine puts the one at the top of the config in its place: ImageNet's means, where the model has others."""
     pytest.importorskip('mmseg', reason='the config is of mmseg')
     cfg = Config.fromfile(ROOT / 'configs/pfnet/pfnet_efflite0_1xb8-20e_sod-224x224.py')
     assert cfg.data_preprocessor.mean == [123.675, 116.28, 103.53]

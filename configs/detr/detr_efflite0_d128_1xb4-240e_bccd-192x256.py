@@ -1,4 +1,4 @@
-# Blood cells with a small DETR on a pretrained EfficientNet-Lite0, for two CPU cores; DETR learns slowly, hence 300
+# Blood cells with a small DETR on a pretrained EfficientNet-Lite0, for two CPU cores; DETR learns slowly, hence 240
 # epochs.
 _base_ = [
     '../_base_/models/detr_efflite0.py',
@@ -6,11 +6,13 @@ _base_ = [
     '../_base_/schedules/detr_scratch_150e.py',
     '../_base_/default_runtime_det.py',
 ]
-max_epochs = 300
+max_epochs = 240
 
 model = dict(bbox_head=dict(num_classes=3))
 train_dataloader = dict(batch_size=4)
-optim_wrapper = dict(paramwise_cfg=dict(_delete_=True, custom_keys=dict(backbone=dict(lr_mult=0.2))))
+optim_wrapper = dict(
+    optimizer=dict(lr=0.0002), paramwise_cfg=dict(_delete_=True, custom_keys=dict(backbone=dict(lr_mult=0.2)))
+)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=4, by_epoch=True, convert_to_iter_based=True),
     dict(
