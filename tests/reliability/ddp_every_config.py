@@ -62,7 +62,8 @@ def train(path: Path, folder: Path, rank: int, find_unused: bool | None = None) 
         iteration.
     """
     cfg = load(path)
-    empty = rank == 1 and not (kind_of(cfg) == 'segmentor' and needs_valid(cfg.model))
+    soft = 'mmplugins.SoftMask' in str(cfg.train_dataloader)  # which have no ignored pixels
+    empty = rank == 1 and not (kind_of(cfg) == 'segmentor' and (soft or needs_valid(cfg.model)))
     batches = [batch_of(cfg, folder / f'{rank}{empty}', rank, empty) for empty in (empty, False)]
     model = build_model(cfg)
     find_unused = cfg.get('find_unused_parameters', False) if find_unused is None else find_unused
