@@ -119,17 +119,16 @@ def _look(report: Report, key: str, dataset: Sequence, wanted: int, limit: float
     with fixed_seed():
         for index in indices.tolist():
             read += 1
-            if loss := _lost_by_loading(_name(dataset, index)):
-                reduced.setdefault(loss, []).append(_name(dataset, index))
+            name = _name(dataset, index)
+            if loss := _lost_by_loading(name):
+                reduced.setdefault(loss, []).append(name)
             try:
                 sample = dataset[index]
-                full = _add(sample, _name(dataset, index), pixels, objects, trained)
+                full = _add(sample, name, pixels, objects, trained)
             except Exception as error:  # of any transform, for any reason: that is the finding
                 faults += 1
                 if faults <= SHOWN:
-                    report.error(
-                        'data', f'{key}: {_name(dataset, index)}: {cause(error)}', 'mend the file or the pipeline'
-                    )
+                    report.error('data', f'{key}: {name}: {cause(error)}', 'mend the file or the pipeline')
             else:
                 if full:
                     samples.insert(0, sample)
