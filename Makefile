@@ -115,12 +115,12 @@ demo: .venv/.ready
 	@echo '== 1/4 data'
 	@$(RUN) tools/dataset_converters/make_sample_data.py $(DEMO)/data --train 600 --val 60
 	@echo '== 2/4 training'
-	@$(RUN) -W ignore tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO)/train --cfg-options $(DEMO_DATA)
+	@$(RUN) tools/train.py $(DEMO_CONFIG) --work-dir $(DEMO)/train --cfg-options $(DEMO_DATA)
 	@echo '== 3/4 evaluation'
-	@$(RUN) -W ignore tools/test.py $(DEMO_CONFIG) "$$(cat $(DEMO)/train/last_checkpoint)" --work-dir $(DEMO)/test \
+	@$(RUN) tools/test.py $(DEMO_CONFIG) "$$(cat $(DEMO)/train/last_checkpoint)" --work-dir $(DEMO)/test \
 	  --cfg-options $(DEMO_DATA)
 	@echo '== 4/4 pictures'
-	@$(RUN) -W ignore tools/analysis_tools/draw_results.py $(DEMO_CONFIG) "$$(cat $(DEMO)/train/last_checkpoint)" \
+	@$(RUN) tools/analysis_tools/draw_results.py $(DEMO_CONFIG) "$$(cat $(DEMO)/train/last_checkpoint)" \
 	  --out $(DEMO)/results.png --cfg-options $(DEMO_DATA)
 	@$(RUN) tools/analysis_tools/plot_losses.py $(DEMO)/train --out $(DEMO)/losses.png
 	@$(RUN) -m mmplugins.report $(DEMO)/train --out $(DEMO)/report.html
@@ -146,12 +146,12 @@ endif
 	@$(RUN) tools/dataset_converters/own_folder.py --images '$(SHOWCASE_IMAGES)' --masks '$(SHOWCASE_MASKS)' \
 	  $(SHOWCASE_CLASSES) --out $(SHOWCASE)/data
 	@echo '== 2/4 training'
-	@$(RUN) -W ignore tools/train.py $(SHOWCASE_CONFIG) --work-dir $(SHOWCASE)/train
+	@$(RUN) tools/train.py $(SHOWCASE_CONFIG) --work-dir $(SHOWCASE)/train
 	@echo '== 3/4 evaluation'
-	@$(RUN) -W ignore tools/test.py $(SHOWCASE_CONFIG) "$$(cat $(SHOWCASE)/train/last_checkpoint)" \
+	@$(RUN) tools/test.py $(SHOWCASE_CONFIG) "$$(cat $(SHOWCASE)/train/last_checkpoint)" \
 	  --work-dir $(SHOWCASE)/test
 	@echo '== 4/4 pictures'
-	@$(RUN) -W ignore tools/analysis_tools/draw_results.py $(SHOWCASE_CONFIG) \
+	@$(RUN) tools/analysis_tools/draw_results.py $(SHOWCASE_CONFIG) \
 	  "$$(cat $(SHOWCASE)/train/last_checkpoint)" --out $(SHOWCASE)/results.png
 	@$(RUN) tools/analysis_tools/plot_losses.py $(SHOWCASE)/train --out $(SHOWCASE)/losses.png
 	@$(RUN) -c "$$SHOWCASE_SUMMARY"
