@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS
-from PIL import Image
+
+from mmplugins.engine.data_errors import inner_datasets
+from mmplugins.engine.loaded_images import REMEDY, loads_eight_bits, lost_by_loading
 
 from .labels import PixelLabels, check_labels
 from .objects import Objects, check_categories, check_objects
@@ -115,12 +117,15 @@ def _look(report: Report, key: str, dataset: Sequence, wanted: int, limit: float
     samples: list[dict] = []
     faults = read = 0
     reduced: dict[str, list[str]] = {}
+    eight_bits = any(
+        loads_eight_bits(one.pipeline.transforms) for one in inner_datasets(dataset) if hasattr(one, 'pipeline')
+    )
     start = time.perf_counter()
     with fixed_seed():
         for index in indices.tolist():
             read += 1
             name = _name(dataset, index)
-            if loss := _lost_by_loading(name):
+            if eight_bits and (loss := lost_by_loading(name)):
                 reduced.setdefault(loss, []).append(name)
             try:
                 sample = dataset[index]
@@ -145,23 +150,10 @@ def _look(report: Report, key: str, dataset: Sequence, wanted: int, limit: float
         report.warning(
             'data',
             f'{key}: {len(names)} of {read} images have {loss}, such as {names[0]}',
-            'save them as RGB images of 8 bits, stretched and blended as the model is to see them',
+            REMEDY,
         )
     seen = f'all {total} files' if read - faults == total else f'{read - faults} of {total} files'
     return Looked(pixels, objects, samples, seen)
-
-
-def _lost_by_loading(path: str) -> str:
-    """What an image loses when it is loaded as 8-bit colours, in words; '' if nothing, or if it cannot be opened."""
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith(('I', 'F')):
-                return f'more than 8 bits ({image.mode}), of which loaders keep the upper 8'
-            if image.mode in ('RGBA', 'LA', 'PA') and image.getchannel('A').getextrema()[0] < 255:
-                return 'an alpha channel, which loaders drop: transparent pixels take the colour beneath'
-    except (OSError, ValueError):  # reading the sample tells
-        pass
-    return ''
 
 
 def _name(dataset: object, index: int) -> str:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import NamedTuple
 
+from mmengine.logging import MMLogger
+
 LEVELS = ('ok', 'warning', 'error')
 
 
@@ -126,8 +128,15 @@ def cause(error: BaseException) -> str:
 def quiet(level: int = logging.INFO) -> Iterator[None]:
     """Keeps logs of a level and below away: mmengine tells of every tensor, and of each registry that lacks a scope."""
     before = logging.root.manager.disable
-    logging.disable(max(before, level))
+    _disable(max(before, level))
     try:
         yield
     finally:
-        logging.disable(before)
+        _disable(before)
+
+
+def _disable(level: int) -> None:
+    """Disables a level of all loggers; those of mmengine remember what is enabled, until a level is set."""
+    logging.disable(level)
+    current = MMLogger.get_current_instance()
+    current.setLevel(current.level)

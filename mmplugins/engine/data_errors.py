@@ -18,6 +18,8 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from PIL import Image
 
+from mmplugins.engine.loaded_images import LossTeller, loads_eight_bits
+
 CHECKED_ENTRIES = 2000  # of a data set whose files are looked for; the others are named when they are read
 LARGE_FILE = 64 * 2**20  # bytes of an annotation file from which on it is not read a second time
 SLACK = 1.0  # pixels that a box may reach beyond its image
@@ -57,16 +59,21 @@ class NamingPipeline(Compose):
         pipeline: The pipeline; its transforms are taken as they are.
         labels: Labels of pixels that may occur, beside 255; None: any.
         trained: Whether a label map must have its image's size.
+        teller: Looks at each image file, if its values are not kept as they are; None: nothing does.
     """
 
-    def __init__(self, pipeline: Compose, labels: frozenset[int] | None, trained: bool) -> None:
+    def __init__(
+        self, pipeline: Compose, labels: frozenset[int] | None, trained: bool, teller: LossTeller | None = None
+    ) -> None:
         super().__init__(None)
         self.transforms = pipeline.transforms
-        self.labels, self.trained = labels, trained
+        self.labels, self.trained, self.teller = labels, trained, teller
 
     def __call__(self, data: dict) -> dict | None:
         """Applies the transforms in turn; None where one of them drops the sample."""
         paths = _paths(data)
+        if self.teller is not None and (image := _first(data.get('img_path'))):
+            self.teller.look(image)
         for transform in self.transforms:
             try:
                 data = transform(data)
@@ -108,19 +115,26 @@ def _check_depth(path: str | None) -> None:
     """Raises ValueError for a label map of 16 bits with values above 255, which loaders cut off at 8 bits."""
     if not path or not Path(path).is_file():
         return
-    with Image.open(path) as image:
-        if image.mode.startswith('I') and np.asarray(image).max(initial=0) > 255:
-            raise ValueError(
-                f'the label map has 16 bits and values up to {np.asarray(image).max()}, of which the loader keeps the '
-                'lower 8; save it as an 8-bit image'
-            )
+    try:
+        with Image.open(path) as image:
+            largest = np.asarray(image).max(initial=0) if image.mode.startswith('I') else 0
+    except Image.DecompressionBombError:  # more pixels than Pillow opens; OpenCV may
+        return
+    if largest > 255:
+        raise ValueError(
+            f'the label map has 16 bits and values up to {largest}, of which the loader keeps the lower 8; save it as '
+            'an 8-bit image'
+        )
 
 
 def _paths(data: Mapping) -> list[str]:
     """The files of a sample; of a clip the first of each kind."""
-    found = [data.get('img_path'), data.get('seg_map_path')]
-    found = [next(iter(path), None) if isinstance(path, list | tuple) else path for path in found]
-    return [str(path) for path in found if path]
+    return [str(path) for path in (_first(data.get('img_path')), _first(data.get('seg_map_path'))) if path]
+
+
+def _first(path: object) -> object:
+    """A path, or the first of a clip's."""
+    return next(iter(path), None) if isinstance(path, list | tuple) else path
 
 
 def _text(error: Exception, step: str, paths: list[str]) -> str:
@@ -136,7 +150,8 @@ def name_files(runner: Runner, cfg: Config) -> None:
 
     1. A data set that cannot be built, has no entries, or lists files that are not there is a DataSetError.
     2. So is one in COCO's format whose file lacks classes of the config. Boxes outside their image are told in the log.
-    3. The pipelines of the innermost data sets become ``NamingPipeline``.
+    3. Images whose transparency or depth is lost when they are loaded are told in the log, one of each kind.
+    4. The pipelines of the innermost data sets become ``NamingPipeline``.
 
     Args:
         runner: Changed in place, before it builds a loader.
@@ -156,11 +171,13 @@ def name_files(runner: Runner, cfg: Config) -> None:
                 raise
             raise DataSetError(f'{key}.dataset ({described}): {_cause(error)}') from error
         dataset = getattr(loader, 'dataset', None)
-        for leaf in _leaves(dataset):
-            _check(leaf, f'{key}.dataset', described)
+        for leaf in inner_datasets(dataset):
             pipeline = getattr(leaf, 'pipeline', None)
+            teller = LossTeller(f'{key}.dataset') if loads_eight_bits(getattr(pipeline, 'transforms', ())) else None
+            _check(leaf, f'{key}.dataset', described, teller)
             if type(pipeline) is Compose:
-                leaf.pipeline = NamingPipeline(pipeline, _labels(leaf, cfg), not getattr(leaf, 'test_mode', False))
+                trained = not getattr(leaf, 'test_mode', False)
+                leaf.pipeline = NamingPipeline(pipeline, _labels(leaf, cfg), trained, teller)
         return loader
 
     runner.build_dataloader = build_and_check
@@ -201,14 +218,15 @@ def _cause(error: Exception) -> str:
     return f'{type(error).__name__}: {error}'
 
 
-def _leaves(dataset: object) -> Iterator[object]:
+def inner_datasets(dataset: object) -> Iterator[object]:
+    """Yields the data sets that one joins, repeats or mixes; itself if none."""
     inner = getattr(dataset, 'datasets', None)
     if inner is None and hasattr(dataset, 'dataset'):
         inner = [dataset.dataset]
     if inner is None:
         yield dataset
     for one in inner or []:
-        yield from _leaves(one)
+        yield from inner_datasets(one)
 
 
 def _labels(dataset: object, cfg: Config) -> frozenset[int] | None:
@@ -222,7 +240,7 @@ def _labels(dataset: object, cfg: Config) -> frozenset[int] | None:
     return frozenset([*range(count), *([head['ignore_index']] if 'ignore_index' in head else [])])
 
 
-def _check(dataset: object, key: str, described: str) -> None:
+def _check(dataset: object, key: str, described: str, teller: LossTeller | None) -> None:
     if not hasattr(dataset, 'get_data_info'):
         return
     if len(dataset) == 0:
@@ -238,6 +256,9 @@ def _check(dataset: object, key: str, described: str) -> None:
                 f'{key} ({described}): {len(missing)} of {len(paths)} files of {name} are not there, such as '
                 f'{missing[0]}; check data_root, data_prefix and the suffixes, or take them out of the list'
             )
+    for path in [_first(info.get('img_path')) for info in infos] if teller is not None else ():
+        if path:
+            teller.look(path)
     _check_coco(dataset, key)
 
 

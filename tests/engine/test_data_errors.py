@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from PIL import Image
@@ -115,6 +116,28 @@ def test_in_a_worker(labels):
 def test_a_test_set_may_have_labels_of_another_size(labels):
     save(Path(labels['data_root'], 'annotations', '1.png'), np.zeros((29, 41), np.uint8))
     assert len(list(loader(dict(labels, test_mode=True), 'mmseg'))) == 2
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+@pytest.mark.parametrize('late', [False, True], ids=['at start', 'when it is read'])
+def test_transparent_images_are_told(labels, capfd, late, workers):
+    """Once, at start; a file that comes later when it is read."""
+    MMLogger.get_instance(f'transparent {workers} {late}')  # writes to what capfd holds now
+    clear = Image.new('RGBA', (48, 32), (9, 9, 9, 0))
+    path = Path(labels['data_root'], 'images', '1.png')
+    if not late:
+        clear.save(path)
+    batches = loader(labels, 'mmseg', workers)
+    clear.save(path)
+    iterator = iter(batches)
+    assert [len(batch['inputs']) for batch in iterator] == [2, 1]
+    if workers:
+        iterator._shutdown_workers()
+    said = capfd.readouterr()
+    told = [line for line in (said.out + said.err).splitlines() if 'images have an alpha channel' in line]
+    assert len(told) == 1
+    assert 'WARNING - data: train_dataloader.dataset: images have an alpha channel, which loaders drop' in told[0]
+    assert f'such as {path};' in told[0]
 
 
 def test_ignored_pixels_and_joined_data_sets(labels):

@@ -38,6 +38,14 @@ class DrawingDataset(Dataset):
         """As mmengine's wrappers ask for."""
 
 
+@DATASETS.register_module()
+class DrawingFrames(DrawingDataset):
+    """The same as frames of two videos."""
+
+    def get_data_info(self, index: int) -> dict:
+        return dict(video_name='ab'[index // 4], frame_id=index % 4)
+
+
 @DATA_SAMPLERS.register_module()
 class OddAndEven(BatchSampler):
     """A batch sampler of another kind: batches of even indices, and of odd ones."""
@@ -148,6 +156,37 @@ def test_repeated_data_sets():
     expected = train(7, **settings)
     assert len({sample[1] for batch in expected for sample in batch}) == 14
     assert train(7, resumed=6, **settings) == expected[6:]
+
+
+@pytest.mark.parametrize('workers', WORKERS)
+def test_joined_data_sets(workers):
+    """Each sample of each part draws its own numbers."""
+    parts = [dict(type='DrawingDataset'), dict(type='DrawingDataset')]
+    settings = dict(dataset=dict(type='ConcatDataset', datasets=parts), sampler=dict(type='InfiniteSampler'))
+    expected = train(9, **settings, **workers if EAGER else {})
+    assert len({sample[1] for batch in expected for sample in batch}) == 18 or EAGER
+    assert train(9, resumed=4, **settings, **workers) == expected[4:]
+
+
+@pytest.mark.parametrize('workers', WORKERS)
+def test_frames_of_videos_in_order(workers):
+    """VideoSampler, whose second pass over the videos draws other numbers than the first."""
+    settings = dict(dataset=dict(type='DrawingFrames'), sampler=dict(type='mmplugins.VideoSampler'), by_epoch=True)
+    expected = train(2, **settings)
+    frames = [sample[0] for batch in expected for sample in batch]
+    assert frames == [*range(COUNT), *range(COUNT)]
+    assert len({sample[1] for batch in expected for sample in batch}) == 2 * COUNT
+    assert train(2, resumed=4, **settings, **workers) == expected[4:]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(EAGER, reason='workers load again what is done')
+def test_workers_that_are_spawned():
+    """They get the batches' places through pickle, and know nothing of this process's generators."""
+    spawned = dict(num_workers=1, persistent_workers=True, multiprocessing_context='spawn')
+    expected = train(4)
+    assert train(4, **spawned) == expected
+    assert train(4, resumed=2, **spawned) == expected[2:]
 
 
 def test_ranks_and_places_differ():

@@ -188,11 +188,14 @@ class AOT(DeferredChecks, BaseModel):
         tracker = self._tracker_for(sample, given is not None)
         dtype = self.test_cfg.autocast
         autocast = torch.autocast(inputs.device.type, getattr(torch, dtype)) if dtype else nullcontext()
-        with autocast:
-            predictions = [
-                tracker.track(frame, given if index == 0 else None, size)
-                for index, frame in enumerate(inputs[0].split(1))
-            ]
+        try:
+            with autocast:
+                predictions = [
+                    tracker.track(frame, given if index == 0 else None, size)
+                    for index, frame in enumerate(inputs[0].split(1))
+                ]
+        except ValueError as error:
+            raise ValueError(f'{_clip_name(sample)}: {error}') from error
         sample.pred_sem_seg = PixelData(data=torch.cat(predictions))
         return [sample]
 
@@ -229,7 +232,8 @@ class AOT(DeferredChecks, BaseModel):
             num_objects = torch.tensor(numbers, device=masks.device)
         most = self.network.max_objects
         self._reads.poll()
-        self._reads.push(torch.stack([largest, num_objects]), lambda pair: _check_objects(pair, most))
+        clips = [_clip_name(sample) for sample in data_samples]
+        self._reads.push(torch.stack([largest, num_objects]), lambda pair: _check_objects(pair, most, clips))
         return masks, num_objects
 
 
@@ -237,10 +241,22 @@ def _add(losses: dict[str, Tensor], name: str, value: Tensor) -> None:
     losses[name] = losses[name] + value if name in losses else value
 
 
-def _check_objects(pair: Tensor, most: int) -> None:
-    largest, numbers = pair.tolist()
-    if any(seen > number for seen, number in zip(largest, numbers, strict=True)) or max(numbers) > most:
+def _clip_name(sample: SegDataSample) -> str:
+    """What an error calls a clip: its video and its files."""
+    video, paths = sample.metainfo.get('video_name', ''), sample.metainfo.get('img_path', ())
+    paths = [paths] if isinstance(paths, str) else [str(path) for path in paths]
+    return (f'video {video!r}' if video else 'a clip') + (f' ({", ".join(paths)})' if paths else '')
+
+
+def _check_objects(pair: Tensor, most: int, clips: Sequence[str]) -> None:
+    """Raises ValueError for a clip with an object beyond its number of objects, or with too many of them."""
+    wrong = [
+        f'{clip}: largest object {seen}, num_objects {number}'
+        for seen, number, clip in zip(*pair.tolist(), clips, strict=True)
+        if seen > number or number > most
+    ]
+    if wrong:
         raise ValueError(
-            f'masks must hold 0 to num_objects, and at most {most} of them, or {IGNORED}; got samples with largest '
-            f'objects {largest} and num_objects {numbers}; renumber the objects of each clip from 1'
+            f'masks must hold 0 to num_objects, and at most {most} of them, or {IGNORED}; got '
+            f'{"; ".join(wrong)}; renumber the objects of each clip from 1, as mmplugins.RandomCropClip does'
         )

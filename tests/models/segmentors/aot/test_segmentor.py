@@ -84,7 +84,7 @@ def test_wrong_objects_of_the_last_steps_are_named_before_the_validation(monkeyp
     arrived = SimpleNamespace(synchronize=lambda: None)
     model._reads._pending.extend((arrived, value, read) for value, read in held if len(value.shape) == 2)
     assert len(model._reads) == 1
-    with pytest.raises(ValueError, match=r'masks must hold 0 to num_objects.*num_objects \[1, 1\]'):
+    with pytest.raises(ValueError, match=r'masks must hold 0 to num_objects.*num_objects 1.*num_objects 1'):
         model.eval()
 
 
@@ -120,10 +120,18 @@ def test_number_of_objects_is_read_from_the_masks():
 
 def test_wrong_masks():
     model = tiny_aot()
-    with pytest.raises(ValueError, match=r'largest objects \[2, 2\] and num_objects \[1, 2\]; renumber the objects'):
-        losses_of(model, num_objects=[1, 2])
-    with pytest.raises(ValueError, match=r'at most 3 of them, or 255; got .* num_objects \[4, 4\]'):
+    wrong = r'at most 3 of them, or 255; got a clip: largest object 2, num_objects 1; renumber the objects of each clip'
+    with pytest.raises(ValueError, match=wrong):
+        losses_of(model, num_objects=[1, 2])  # the first alone
+    with pytest.raises(ValueError, match=r'got a clip: largest object 4, num_objects 4; a clip: .* 4; renumber'):
         losses_of(model, masks=2 * moving_masks())
+    named = samples(
+        moving_masks(), num_objects=[2, 1], video_name=['cow', 'dog'], img_path=[['c.jpg'], ['1.jpg', '4.jpg']]
+    )
+    with pytest.raises(
+        ValueError, match=r"got video 'dog' \(1\.jpg, 4\.jpg\): largest object 2, num_objects 1; renumber"
+    ):
+        model.loss(clips(), named, 0)
     with pytest.raises(ValueError, match=r'gt_sem_seg must be \(T, H, W\) of the clips, \(2, 3, 33, 49\), got \(2, 2,'):
         model.loss(clips(length=3), samples(moving_masks(length=2)), 0)
 
@@ -185,6 +193,15 @@ def test_ignored_pixels_of_the_given_mask_are_background():
     mask[:, :3] = 255
     (sample,) = model(clips(1, 1), [clip_sample(0, mask)], mode='predict')
     assert sample.pred_sem_seg.data.unique().tolist() == [0, 1, 2]
+
+
+def test_numbers_that_are_no_objects_are_named_with_their_frame():
+    mask = moving_masks()[:1, 0].short()
+    mask[:, :3] = 300
+    sample = clip_sample(0, mask, video='dog')
+    sample.set_metainfo(dict(img_path='dog/00000.jpg'))
+    with pytest.raises(ValueError, match=r"video 'dog' \(dog/00000\.jpg\): a mask holds 0 for .* from 0 to 300"):
+        tiny_aot().eval()(clips(1, 1), [sample], mode='predict')
 
 
 def test_frames_out_of_order():
