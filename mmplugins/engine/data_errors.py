@@ -72,13 +72,15 @@ class NamingPipeline(Compose):
     def __call__(self, data: dict) -> dict | None:
         """Applies the transforms in turn; None where one of them drops the sample."""
         paths = _paths(data)
-        if self.teller is not None and (image := _first(data.get('img_path'))):
-            self.teller.look(image)
+        loaded = False
         for transform in self.transforms:
             try:
                 data = transform(data)
                 if isinstance(data, Mapping):
                     self._look(transform, data)
+                    if not loaded and 'img' in data:
+                        loaded = True
+                        self._look_at_files(data)
             except SampleError:
                 raise
             except Exception as error:  # of any transform, for any reason: the file must be named
@@ -86,6 +88,11 @@ class NamingPipeline(Compose):
             if data is None:
                 return None
         return data
+
+    def _look_at_files(self, data: Mapping) -> None:
+        """Tells what the images just loaded have lost; those of a clip are its frames, chosen by then."""
+        for path in _all(data.get('img_path')) if self.teller is not None else ():
+            self.teller.look(path)
 
     def _look(self, transform: object, data: Mapping) -> None:
         shape, listed = data.get('ori_shape'), (data.get('height'), data.get('width'))
@@ -129,15 +136,18 @@ def _check_depth(path: str | None) -> None:
 
 def _paths(data: Mapping) -> list[str]:
     """The files of a sample; of a clip the first of each kind."""
-    return [str(path) for path in (_first(data.get('img_path')), _first(data.get('seg_map_path'))) if path]
+    return [path for key in ('img_path', 'seg_map_path') for path in _all(data.get(key))[:1]]
 
 
-def _first(path: object) -> object:
-    """A path, or the first of a clip's."""
-    return next(iter(path), None) if isinstance(path, list | tuple) else path
+def _all(path: object) -> list[str]:
+    """A path, or those of a clip, which may have none for some frames."""
+    return [str(one) for one in (path if isinstance(path, list | tuple) else [path]) if one]
 
 
 def _text(error: Exception, step: str, paths: list[str]) -> str:
+    empty = [path for path in paths if Path(path).is_file() and not Path(path).stat().st_size]
+    if empty:
+        return f'{step}: {" and ".join(empty)} has 0 bytes. {REMEDY}'
     cause = ' '.join(str(error).split()) or 'no reason given'
     kind = '' if type(error) in (ValueError, AssertionError) else f'{type(error).__name__}: '
     named = bool(NAMES_A_FILE.search(cause)) or not paths
@@ -256,8 +266,9 @@ def _check(dataset: object, key: str, described: str, teller: LossTeller | None)
                 f'{key} ({described}): {len(missing)} of {len(paths)} files of {name} are not there, such as '
                 f'{missing[0]}; check data_root, data_prefix and the suffixes, or take them out of the list'
             )
-    for path in [_first(info.get('img_path')) for info in infos] if teller is not None else ():
-        if path:
+    if teller is not None:
+        files = [path for info in infos for path in _all(info.get('img_path'))]  # of a video all its frames
+        for path in files[:: max(1, len(files) // CHECKED_ENTRIES)]:
             teller.look(path)
     _check_coco(dataset, key)
 

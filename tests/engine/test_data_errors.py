@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from mmplugins.engine.data_errors import DataSetError, SampleError, name_files
+from tests.datasets.videos import PREFIX, square, write_davis
 from tests.tools.tiny_run import CLASSES, make_data
 
 REMEDY = r'Mend or remove the file .*--resume goes on from the last checkpoint'
@@ -63,7 +64,7 @@ def test_whole_files_are_loaded(labels):
     ('name', 'change', 'message'),
     [
         ('images', lambda path: path.write_bytes(path.read_bytes()[:99]), r'failed to load image: \S+images/1\.png'),
-        ('images', lambda path: path.write_bytes(b''), r'images/1\.png with \S+1\.png: LoadImageFromFile: .*empty'),
+        ('images', lambda path: path.write_bytes(b''), r'^LoadImageFromFile: \S+images/1\.png has 0 bytes\.'),
         ('images', Path.unlink, r'LoadImageFromFile: FileNotFoundError: .*images/1\.png'),
         (
             'annotations',
@@ -138,6 +139,27 @@ def test_transparent_images_are_told(labels, capfd, late, workers):
     assert len(told) == 1
     assert 'WARNING - data: train_dataloader.dataset: images have an alpha channel, which loaders drop' in told[0]
     assert f'such as {path};' in told[0]
+
+
+def test_frames_of_a_video_that_is_transparent_in_the_middle(tmp_path, capfd):
+    """Every frame is looked at, not the first of each clip alone."""
+    pytest.importorskip('mmseg')
+    write_davis(tmp_path, {'cow': [square(1, 0, left) for left in range(5)]})
+    path = tmp_path / 'JPEGImages/480p/cow/00003.png'
+    Image.new('RGBA', (32, 24), (9, 9, 9, 0)).save(path)
+    clip = [dict(type='mmplugins.SampleClip', length=2), dict(type='mmplugins.LoadClip')]
+    dataset = dict(
+        type='mmplugins.VOSDataset',
+        data_root=str(tmp_path),
+        ann_file='ImageSets/2017/train.txt',
+        data_prefix=PREFIX,
+        pipeline=clip,
+    )
+    MMLogger.get_instance('a transparent frame')
+    loader(dataset, 'mmseg')
+    said = ''.join(capfd.readouterr())
+    assert 'train_dataloader.dataset: images have an alpha channel, which loaders drop' in said
+    assert f'such as {path};' in said
 
 
 def test_ignored_pixels_and_joined_data_sets(labels):

@@ -80,6 +80,13 @@ def rgba(path: Path) -> None:
     new.save(path, format='PNG')
 
 
+def transparent(path: Path) -> None:
+    with Image.open(path) as image:
+        new = image.convert('RGBA')
+    new.putalpha(99)
+    new.save(path, format='PNG')
+
+
 def sixteen_bits(path: Path) -> None:
     with Image.open(path) as image:
         values = np.array(image if image.mode in ('L', 'P') else image.convert('L')).astype(np.uint16)
@@ -88,8 +95,8 @@ def sixteen_bits(path: Path) -> None:
 
 
 FAULTS: dict[str, Callable[[Path], object]] = dict(
-    truncated=truncated, empty=empty, resized=resized, label=out_of_range, rgba=rgba, bits=sixteen_bits,
-    gone=Path.unlink, unreadable=truncated,
+    truncated=truncated, empty=empty, resized=resized, label=out_of_range, rgba=rgba,
+    transparent=transparent, bits=sixteen_bits, gone=Path.unlink, unreadable=truncated,
 )  # fmt: skip
 
 
@@ -245,7 +252,7 @@ def prepare(family: str, kind: str, where: Path) -> list[str] | None:
 
 
 KINDS = (
-    *('image_truncated', 'image_empty', 'image_resized', 'image_rgba', 'image_bits', 'path'),
+    *('image_truncated', 'image_empty', 'image_resized', 'image_rgba', 'image_transparent', 'image_bits', 'path'),
     *('mask_truncated', 'mask_resized', 'mask_label', 'mask_rgba', 'mask_bits'),
     *('empty_list', 'no_entries', 'categories', 'outside', *LATE),
 )
@@ -259,7 +266,7 @@ def run(arguments: list[str], log: Path, seconds: int = 240) -> str:
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
         os.dup2(1, 2)
         torch.set_num_threads(1)
-        said = 'trained, in silence'
+        said = 'trained'
         try:
             signal.alarm(seconds)
             train.main(arguments)

@@ -3,9 +3,12 @@
 Deliberate differences from mmdet's: the semantic map is uint8, not int64; crowds can be marked as not valid.
 """
 
+import logging
+
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
+from mmengine.logging import print_log
 
 from mmplugins.functional.segment_images import check_colours, segment_ids
 from mmplugins.hosts import require_host
@@ -20,9 +23,10 @@ IGNORED = 255
 class LoadPanopticAnnotations(BaseTransform):
     """Loads boxes, labels and masks of things, and the semantic map of things and stuff, from a panoptic PNG.
 
-    It goes with mmdet's CocoPanopticDataset. In the semantic map, 255 is void: pixels that no segment covers and, if
-    ``num_things_classes`` is given, crowds, which the data set leaves out of the instances. Heads with
-    ``ignore_aware=True`` do not count these pixels in matching and losses.
+    It goes with mmdet's CocoPanopticDataset. In the semantic map, 255 is void: pixels that no segment of the
+    annotations covers and, if ``num_things_classes`` is given, crowds, which the data set leaves out of the instances.
+    Heads with ``ignore_aware=True`` do not count these pixels in matching and losses. The log tells once of segments
+    that are in the PNG alone.
 
     Required Keys:
 
@@ -77,6 +81,7 @@ class LoadPanopticAnnotations(BaseTransform):
         self.num_things_classes = num_things_classes
         self.split = split
         self.backend_args = backend_args
+        self._told = False
 
     def transform(self, results: dict) -> dict:
         """Loads the annotations of one sample."""
@@ -84,8 +89,8 @@ class LoadPanopticAnnotations(BaseTransform):
             check_segments(results, self.num_things_classes)
             results['gt_seg_map'] = self._read(results)
             ids = segment_ids(results['gt_seg_map'])  # here: after crops an empty segment says nothing
-            for segment in results['segments_info']:
-                check_pixels(results, segment, ids == segment['id'])
+            counts = [check_pixels(results, segment, ids == segment['id']) for segment in results['segments_info']]
+            self._tell_unlisted(results, ids, sum(counts))
             return results
         results = self.load_boxes(results)
         if (self.with_mask or self.with_seg) and results.get('seg_map_path') is not None:
@@ -120,11 +125,11 @@ class LoadPanopticAnnotations(BaseTransform):
     def _load_segments(self, results: dict) -> None:
         """Reads the PNG and makes the masks and the semantic map."""
         ids = segment_ids(self._read(results))
-        masks, semantic = [], np.full(ids.shape, IGNORED, dtype=np.uint8)
+        masks, semantic, pixels = [], np.full(ids.shape, IGNORED, dtype=np.uint8), 0
         check_segments(results, self.num_things_classes)
         for segment in results['segments_info']:
             mask = ids == segment['id']
-            check_pixels(results, segment, mask)
+            pixels += check_pixels(results, segment, mask)
             if self.with_seg and segment['category'] >= IGNORED:
                 raise ValueError(
                     f'{results["seg_map_path"]} has a segment of class {segment["category"]}, but a semantic map holds '
@@ -135,6 +140,7 @@ class LoadPanopticAnnotations(BaseTransform):
                 masks.append(mask.view(np.uint8))
             if self.with_seg and (segment['is_thing'] or not self._is_thing_class(segment['category'])):
                 semantic[mask] = segment['category']
+        self._tell_unlisted(results, ids, pixels)
         if self.with_mask:
             from mmdet.structures.mask import BitmapMasks
 
@@ -142,6 +148,22 @@ class LoadPanopticAnnotations(BaseTransform):
         if self.with_seg:
             results['gt_seg_map'] = semantic
             results['ignore_index'] = IGNORED
+
+    def _tell_unlisted(self, results: dict, ids: np.ndarray, listed: int) -> None:
+        """Logs once that a PNG has segments which the annotations do not list, if less pixels are listed than are."""
+        if self._told or listed + np.count_nonzero(ids == 0) == ids.size:
+            return
+        unlisted = sorted(set(np.unique(ids).tolist()) - {0} - {one['id'] for one in results['segments_info']})
+        if not unlisted:
+            return
+        self._told = True
+        print_log(
+            f'data: {results["seg_map_path"]} has segments that the annotations do not list, or list under a class '
+            f'that metainfo leaves out, such as {unlisted[0]}; their pixels are void. If no class is left out, file '
+            'and annotations are of different versions',
+            logger='current',
+            level=logging.WARNING,
+        )
 
     def _is_thing_class(self, category: int) -> bool:
         return self.num_things_classes is not None and category < self.num_things_classes
@@ -154,13 +176,15 @@ class LoadPanopticAnnotations(BaseTransform):
         )
 
 
-def check_pixels(results: dict, segment: dict, mask: np.ndarray) -> None:
-    """Raises ValueError if a segment's mask, bool (H, W), has no pixel in the image as it is stored."""
-    if not mask.any():
+def check_pixels(results: dict, segment: dict, mask: np.ndarray) -> int:
+    """Counts the pixels of a segment's mask, bool (H, W); raises ValueError if it has none in the image as stored."""
+    count = np.count_nonzero(mask)
+    if not count:
         raise ValueError(
             f'{results["seg_map_path"]} has no pixel of segment {segment["id"]}, which the annotations list for '
             f'{results.get("img_path")}; they must be of one version, and segments red + 256 green + 65536 blue'
         )
+    return count
 
 
 def check_segments(results: dict, num_things_classes: int | None) -> None:

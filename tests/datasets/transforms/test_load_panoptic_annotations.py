@@ -1,6 +1,7 @@
 import mmcv
 import numpy as np
 import pytest
+from mmengine.logging import MMLogger
 from PIL import Image
 
 from mmplugins.functional.segment_images import segment_image
@@ -83,6 +84,24 @@ def test_a_segment_without_a_pixel_is_named(results, split):
     results['segments_info'] = [*SEGMENTS, dict(id=6, category=0, is_thing=1)]
     with pytest.raises(ValueError, match=r'a.png has no pixel of segment 6, which the annotations list'):
         load(results, split=split)
+
+
+@pytest.mark.parametrize('split', [True, False])
+def test_a_segment_that_is_not_listed_is_told_once(results, split, caplog):
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    caplog.handler.setLevel('WARNING')
+    transform = TRANSFORMS.build(dict(type='mmplugins.LoadPanopticAnnotations', split=split))
+    transform(dict(results))
+    assert not caplog.records  # all are listed
+    results['segments_info'] = [SEGMENTS[0], *SEGMENTS[2:]]
+    loaded = [transform(dict(results)) for _ in range(2)][-1]
+    logger.removeHandler(caplog.handler)
+    assert [record.levelname for record in caplog.records] == ['WARNING']
+    assert 'a.png has segments that the annotations do not list, or' in caplog.text
+    assert 'such as 70000; their pixels are void' in caplog.text
+    if split:
+        assert loaded['gt_seg_map'].tolist() == [[255, 1, 1, 255], [2, 2, 1, 1]]
 
 
 def test_classes_that_do_not_fit_into_the_map(results):
