@@ -4,14 +4,15 @@ Nothing fails, so that it must be said: a model trains on what transparent pixel
 """
 
 import logging
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 from mmengine.logging import print_log
 from PIL import Image
 
 LOADERS = ('LoadImageFromFile', 'LoadClip')  # of mmcv, mmseg, mmdet and mmplugins; subclasses are of their kind
 DECODED = 100  # images with an alpha channel that are decoded to find transparent pixels
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 REMEDY = 'save them as RGB images of 8 bits, stretched and blended as the model is to see them'
 
 
@@ -33,11 +34,17 @@ def lost_by_loading(path: str) -> str:
     Returns:
         The loss in words, the same for each image that loses the same; '' if there is none.
     """
-    try:
-        with Image.open(path) as image:
-            return _depth_lost(image) or _alpha_lost(image)
-    except UNREADABLE:
-        return ''
+    with _unsaid(), Image.open(path) as image:
+        return _depth_lost(image) or _alpha_lost(image)
+    return ''
+
+
+@contextmanager
+def _unsaid() -> Iterator[None]:
+    """Leaves what Pillow warns of, and images that it does not open, to whoever loads the image."""
+    with warnings.catch_warnings(), suppress(OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        warnings.simplefilter('ignore')
+        yield
 
 
 def _depth_lost(image: Image.Image) -> str:
@@ -51,13 +58,13 @@ def _depth_lost(image: Image.Image) -> str:
 
 
 def _alpha_lost(image: Image.Image) -> str:
-    if not _has_alpha(image) or image.getchannel('A').getextrema()[0] == 255:
+    if not _has_alpha(image) or image.convert('RGBA').getchannel('A').getextrema()[0] == 255:
         return ''
     return 'an alpha channel, which loaders drop: transparent pixels take the colour beneath'
 
 
 def _has_alpha(image: Image.Image) -> bool:
-    return image.mode in ('RGBA', 'LA', 'PA')
+    return image.mode in ('RGBA', 'LA', 'PA') or 'transparency' in image.info  # of one colour, or of a palette's
 
 
 class LossTeller:
@@ -76,14 +83,11 @@ class LossTeller:
         """Looks at a file, unless it has told all; at the pixels of the first 100 with an alpha channel."""
         if len(self.told) == 2:
             return
-        try:
-            with Image.open(path) as image:
-                self._tell('depth', _depth_lost(image), path)
-                if 'alpha' not in self.told and self.decoded < DECODED and _has_alpha(image):
-                    self.decoded += 1
-                    self._tell('alpha', _alpha_lost(image), path)
-        except UNREADABLE:
-            pass
+        with _unsaid(), Image.open(path) as image:
+            self._tell('depth', _depth_lost(image), path)
+            if 'alpha' not in self.told and self.decoded < DECODED and _has_alpha(image):
+                self.decoded += 1
+                self._tell('alpha', _alpha_lost(image), path)
 
     def _tell(self, kind: str, loss: str, path: str) -> None:
         if not loss or kind in self.told:

@@ -1,6 +1,7 @@
 """What an image loses by loading: compared with what mmcv's loader gives."""
 
 import logging
+import warnings
 from pathlib import Path
 
 import cv2
@@ -44,6 +45,17 @@ def test_what_is_lost(tmp_path, values, loss):
     assert loaded.shape == (2, 2, 3)  # whatever it was
 
 
+@pytest.mark.parametrize('clear', [True, False])
+def test_a_palette_with_a_transparent_colour(tmp_path, clear):
+    """cv2 gives that colour as if it were opaque."""
+    path = str(tmp_path / 'image.png')
+    image = Image.fromarray(np.array([[0, 1], [1, 2]], np.uint8))
+    image.putpalette([9, 8, 7, 90, 80, 70, 50, 60, 40])
+    image.save(path, **(dict(transparency=1) if clear else {}))
+    assert lost_by_loading(path) == (f'an alpha channel, which loaders drop{ALPHA}' if clear else '')
+    assert mmcv.imread(path)[0].tolist() == [[7, 8, 9], [70, 80, 90]]
+
+
 @pytest.mark.parametrize('name', ['gone.png', 'text.png', 'palette.bmp', 'tone.jpg'])
 def test_files_that_lose_nothing_or_are_no_images(tmp_path, name):
     path = tmp_path / name
@@ -62,6 +74,10 @@ def test_an_image_that_pillow_does_not_open_for_its_size(tmp_path, monkeypatch):
         Image.open(path)
     assert lost_by_loading(str(path)) == ''
     LossTeller('set').look(str(path))
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 3)  # it opens with a warning, which is Pillow's for who loads it
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert lost_by_loading(str(path)) == 'more than 8 bits (I;16), of which loaders keep 8'
 
 
 @pytest.mark.parametrize(('settings', 'expected'), [({}, True), (dict(color_type='unchanged'), False)])
