@@ -20,6 +20,7 @@ def loads_eight_bits(transforms: Iterable[object]) -> bool:
     """Whether a pipeline loads its images as colours of 8 bits; other loaders may keep the file's values."""
     return any(
         getattr(transform, 'color_type', 'color') != 'unchanged'
+        and getattr(transform, 'imdecode_backend', 'cv2') != 'tifffile'  # gives the file's values
         and any(kind.__name__ in LOADERS for kind in type(transform).__mro__)  # what imports this needs no toolbox
         for transform in transforms
     )

@@ -80,7 +80,10 @@ def test_an_image_that_pillow_does_not_open_for_its_size(tmp_path, monkeypatch):
         assert lost_by_loading(str(path)) == 'more than 8 bits (I;16), of which loaders keep 8'
 
 
-@pytest.mark.parametrize(('settings', 'expected'), [({}, True), (dict(color_type='unchanged'), False)])
+@pytest.mark.parametrize(
+    ('settings', 'expected'),
+    [({}, True), (dict(color_type='unchanged'), False), (dict(imdecode_backend='tifffile'), False)],
+)
 def test_loaders(settings, expected):
     class Loader(LoadImageFromFile):
         """A subclass."""
