@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 
 from mmplugins.engine.data_errors import inner_datasets
-from mmplugins.engine.loaded_images import REMEDY, loads_eight_bits, lost_by_loading
+from mmplugins.engine.loaded_images import REMEDY, loads_eight_bits, losses_in_words, lost_by_loading
 
 from .labels import PixelLabels, check_labels
 from .objects import Objects, check_categories, check_objects
@@ -117,9 +117,8 @@ def _look(report: Report, key: str, dataset: Sequence, wanted: int, limit: float
     samples: list[dict] = []
     faults = read = 0
     reduced: dict[str, list[str]] = {}
-    eight_bits = any(
-        loads_eight_bits(one.pipeline.transforms) for one in inner_datasets(dataset) if hasattr(one, 'pipeline')
-    )
+    pipelines = [getattr(one, 'pipeline', None) for one in inner_datasets(dataset)]
+    eight_bits = all(loads_eight_bits(getattr(pipeline, 'transforms', ())) for pipeline in pipelines)
     start = time.perf_counter()
     with fixed_seed():
         for index in indices.tolist():
@@ -146,12 +145,8 @@ def _look(report: Report, key: str, dataset: Sequence, wanted: int, limit: float
         report.error('data', f'{key}: {faults} of {read} files fail', 'mend the file or the pipeline')
     elif not faults:
         report.ok('data', f'{key}: {read} of {total} files read, {(time.perf_counter() - start) / read:.3f} s a file')
-    for loss, names in reduced.items():
-        report.warning(
-            'data',
-            f'{key}: {len(names)} of {read} images have {loss}, such as {names[0]}',
-            REMEDY,
-        )
+    for loss in losses_in_words(reduced, read):
+        report.warning('data', f'{key}: {loss}', REMEDY)
     seen = f'all {total} files' if read - faults == total else f'{read - faults} of {total} files'
     return Looked(pixels, objects, samples, seen)
 

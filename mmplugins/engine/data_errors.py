@@ -18,7 +18,8 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from PIL import Image
 
-from mmplugins.engine.loaded_images import LossTeller, loads_eight_bits
+from mmplugins.engine.loaded_images import REMEDY as SAVE_AS_COLOURS
+from mmplugins.engine.loaded_images import loads_eight_bits, tell_losses
 
 CHECKED_ENTRIES = 2000  # of a data set whose files are looked for; the others are named when they are read
 LARGE_FILE = 64 * 2**20  # bytes of an annotation file from which on it is not read a second time
@@ -59,28 +60,21 @@ class NamingPipeline(Compose):
         pipeline: The pipeline; its transforms are taken as they are.
         labels: Labels of pixels that may occur, beside 255; None: any.
         trained: Whether a label map must have its image's size.
-        teller: Looks at each image file, if its values are not kept as they are; None: nothing does.
     """
 
-    def __init__(
-        self, pipeline: Compose, labels: frozenset[int] | None, trained: bool, teller: LossTeller | None = None
-    ) -> None:
+    def __init__(self, pipeline: Compose, labels: frozenset[int] | None, trained: bool) -> None:
         super().__init__(None)
         self.transforms = pipeline.transforms
-        self.labels, self.trained, self.teller = labels, trained, teller
+        self.labels, self.trained = labels, trained
 
     def __call__(self, data: dict) -> dict | None:
         """Applies the transforms in turn; None where one of them drops the sample."""
         paths = _paths(data)
-        loaded = False
         for transform in self.transforms:
             try:
                 data = transform(data)
                 if isinstance(data, Mapping):
                     self._look(transform, data)
-                    if not loaded and 'img' in data:
-                        loaded = True
-                        self._look_at_files(data)
             except SampleError:
                 raise
             except Exception as error:  # of any transform, for any reason: the file must be named
@@ -88,11 +82,6 @@ class NamingPipeline(Compose):
             if data is None:
                 return None
         return data
-
-    def _look_at_files(self, data: Mapping) -> None:
-        """Tells what the images just loaded have lost; those of a clip are its frames, chosen by then."""
-        for path in _all(data.get('img_path')) if self.teller is not None else ():
-            self.teller.look(path)
 
     def _look(self, transform: object, data: Mapping) -> None:
         shape, listed = data.get('ori_shape'), (data.get('height'), data.get('width'))
@@ -160,7 +149,7 @@ def name_files(runner: Runner, cfg: Config) -> None:
 
     1. A data set that cannot be built, has no entries, or lists files that are not there is a DataSetError.
     2. So is one in COCO's format whose file lacks classes of the config. Boxes outside their image are told in the log.
-    3. Images whose transparency or depth is lost when they are loaded are told in the log, one of each kind.
+    3. Images that lose transparency or depth when they are loaded are told in the log: how many, and one of them.
     4. The pipelines of the innermost data sets become ``NamingPipeline``.
 
     Args:
@@ -182,12 +171,10 @@ def name_files(runner: Runner, cfg: Config) -> None:
             raise DataSetError(f'{key}.dataset ({described}): {_cause(error)}') from error
         dataset = getattr(loader, 'dataset', None)
         for leaf in inner_datasets(dataset):
+            _check(leaf, f'{key}.dataset', described)
             pipeline = getattr(leaf, 'pipeline', None)
-            teller = LossTeller(f'{key}.dataset') if loads_eight_bits(getattr(pipeline, 'transforms', ())) else None
-            _check(leaf, f'{key}.dataset', described, teller)
             if type(pipeline) is Compose:
-                trained = not getattr(leaf, 'test_mode', False)
-                leaf.pipeline = NamingPipeline(pipeline, _labels(leaf, cfg), trained, teller)
+                leaf.pipeline = NamingPipeline(pipeline, _labels(leaf, cfg), not getattr(leaf, 'test_mode', False))
         return loader
 
     runner.build_dataloader = build_and_check
@@ -250,7 +237,7 @@ def _labels(dataset: object, cfg: Config) -> frozenset[int] | None:
     return frozenset([*range(count), *([head['ignore_index']] if 'ignore_index' in head else [])])
 
 
-def _check(dataset: object, key: str, described: str, teller: LossTeller | None) -> None:
+def _check(dataset: object, key: str, described: str) -> None:
     if not hasattr(dataset, 'get_data_info'):
         return
     if len(dataset) == 0:
@@ -266,10 +253,10 @@ def _check(dataset: object, key: str, described: str, teller: LossTeller | None)
                 f'{key} ({described}): {len(missing)} of {len(paths)} files of {name} are not there, such as '
                 f'{missing[0]}; check data_root, data_prefix and the suffixes, or take them out of the list'
             )
-    if teller is not None:
+    if loads_eight_bits(getattr(getattr(dataset, 'pipeline', None), 'transforms', ())):
         files = [path for info in infos for path in _all(info.get('img_path'))]  # of a video all its frames
-        for path in files[:: max(1, len(files) // CHECKED_ENTRIES)]:
-            teller.look(path)
+        for loss in tell_losses(files):
+            print_log(f'data: {key}: {loss}; {SAVE_AS_COLOURS}', logger='current', level=logging.WARNING)
     _check_coco(dataset, key)
 
 

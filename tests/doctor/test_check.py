@@ -493,7 +493,7 @@ def test_coloured_label_maps(cfg, tmp_path, data):
 @pytest.mark.parametrize(
     ('image', 'text'),
     [
-        (Image.new('RGBA', (48, 32), (9, 9, 9, 200)), 'have an alpha channel, which loaders drop'),
+        (Image.new('RGBA', (48, 32), (9, 9, 9, 200)), 'have an alpha channel, which loaders do not keep'),
         (Image.fromarray(np.full((32, 48), 4000, np.uint16)), 'have more than 8 bits (I;16)'),
         (Image.new('RGBA', (48, 32), (9, 9, 9, 255)), None),
     ],

@@ -1,22 +1,20 @@
 """What an image loses by loading: compared with what mmcv's loader gives."""
 
-import logging
-import warnings
 from pathlib import Path
 
 import cv2
 import mmcv
 import numpy as np
 import pytest
-from mmcv.transforms import LoadImageFromFile
-from mmengine.logging import MMLogger
+from mmcv.transforms import LoadImageFromFile, RandomApply, RandomChoice
 from PIL import Image
 
-from mmplugins.engine.loaded_images import DECODED, LossTeller, loads_eight_bits, lost_by_loading
+from mmplugins.engine import loaded_images
+from mmplugins.engine.loaded_images import LOOKED_AT, loads_eight_bits, lost_by_loading, tell_losses
 
 SEEN = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
 DEEP = SEEN.astype(np.uint16) * 257 + 90
-ALPHA = ': transparent pixels take the colour beneath'
+ALPHA = 'an alpha channel, which loaders do not keep: transparent pixels get a colour that you do not see'
 
 
 def with_alpha(alpha: int) -> np.ndarray:
@@ -29,7 +27,7 @@ def with_alpha(alpha: int) -> np.ndarray:
         (SEEN, ''),
         (SEEN[..., 0], ''),
         (with_alpha(255), ''),
-        (with_alpha(254), f'an alpha channel, which loaders drop{ALPHA}'),
+        (with_alpha(254), ALPHA),
         (DEEP[..., 0], 'more than 8 bits (I;16), of which loaders keep 8'),
         (DEEP, 'more than 8 bits (RGB;16B), of which loaders keep 8'),
         (np.dstack([DEEP, DEEP[..., :1]]), 'more than 8 bits (RGBA;16B), of which loaders keep 8'),
@@ -52,7 +50,7 @@ def test_a_palette_with_a_transparent_colour(tmp_path, clear):
     image = Image.fromarray(np.array([[0, 1], [1, 2]], np.uint8))
     image.putpalette([9, 8, 7, 90, 80, 70, 50, 60, 40])
     image.save(path, **(dict(transparency=1) if clear else {}))
-    assert lost_by_loading(path) == (f'an alpha channel, which loaders drop{ALPHA}' if clear else '')
+    assert lost_by_loading(path) == (ALPHA if clear else '')
     assert mmcv.imread(path)[0].tolist() == [[7, 8, 9], [70, 80, 90]]
 
 
@@ -73,11 +71,6 @@ def test_an_image_that_pillow_does_not_open_for_its_size(tmp_path, monkeypatch):
     with pytest.raises(Image.DecompressionBombError):
         Image.open(path)
     assert lost_by_loading(str(path)) == ''
-    LossTeller('set').look(str(path))
-    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 3)  # it opens with a warning, which is Pillow's for who loads it
-    with warnings.catch_warnings():
-        warnings.simplefilter('error')
-        assert lost_by_loading(str(path)) == 'more than 8 bits (I;16), of which loaders keep 8'
 
 
 @pytest.mark.parametrize(
@@ -92,39 +85,32 @@ def test_loaders(settings, expected):
     assert not loads_eight_bits([object()])
 
 
-@pytest.fixture
-def lines(caplog) -> list[str]:
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(caplog.handler)
-    yield lambda: [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    logger.removeHandler(caplog.handler)
+def test_loaders_within_transforms():
+    loader = LoadImageFromFile()
+    assert loads_eight_bits([RandomApply([loader])])
+    assert loads_eight_bits([RandomChoice([[LoadImageFromFile(color_type='unchanged')], [loader]])])
+    assert not loads_eight_bits([RandomApply([LoadImageFromFile(color_type='unchanged')])])
+    assert not loads_eight_bits(())
 
 
-def test_each_loss_is_told_once(tmp_path, lines):
+def test_how_many_lose_what(tmp_path):
     paths = []
-    for number, values in enumerate((SEEN, with_alpha(9), with_alpha(8), DEEP, DEEP[..., 0])):
+    for number, values in enumerate((SEEN, with_alpha(9), with_alpha(8), DEEP, with_alpha(255))):
         paths.append(str(Path(tmp_path, f'{number}.png')))
         cv2.imwrite(paths[-1], values)
-    teller = LossTeller('train_dataloader.dataset')
-    for path in [*paths, *paths]:
-        teller.look(path)
-    remedy = '; save them as RGB images of 8 bits, stretched and blended as the model is to see them'
-    start = 'data: train_dataloader.dataset: images have '
-    assert lines() == [
-        f'{start}an alpha channel, which loaders drop{ALPHA}, such as {paths[1]}{remedy}',
-        f'{start}more than 8 bits (RGB;16B), of which loaders keep 8, such as {paths[3]}{remedy}',
+    assert sorted(tell_losses(paths)) == [
+        f'1 of 5 images have more than 8 bits (RGB;16B), of which loaders keep 8, such as {paths[3]}',
+        f'2 of 5 images have {ALPHA}, such as {paths[1]}',
     ]
+    assert tell_losses([paths[0], paths[4]]) == []
+    assert tell_losses([]) == []
 
 
-def test_not_every_opaque_image_is_decoded(tmp_path, lines):
-    """A set of opaque images with an alpha channel; others, however many, do not count."""
-    opaque, clear, plain = (str(tmp_path / f'{name}.png') for name in 'abc')
-    cv2.imwrite(opaque, with_alpha(255))
+def test_so_many_files_are_looked_at_as_the_time_reaches(tmp_path, monkeypatch):
+    """At least one; of many files some of each part of the list."""
+    clear, plain = (str(tmp_path / f'{name}.png') for name in 'ab')
     cv2.imwrite(clear, with_alpha(0))
     cv2.imwrite(plain, SEEN)
-    teller = LossTeller('set')
-    for path in [opaque] * (DECODED - 1) + [plain] * (2 * DECODED) + [opaque, clear]:
-        teller.look(path)
-    assert lines() == []
-    LossTeller('set').look(clear)
-    assert len(lines()) == 1
+    assert tell_losses([plain] * 3000 + [clear] * 1000) == [f'500 of {LOOKED_AT} images have {ALPHA}, such as {clear}']
+    monkeypatch.setattr(loaded_images, 'SECONDS', 0)
+    assert tell_losses([clear] * 9) == [f'1 of 1 images have {ALPHA}, such as {clear}']

@@ -43,10 +43,19 @@ def test_frames_and_masks(data, tmp_path, capsys):
     assert (out / 'ImageSets/2017/train.txt').read_text() == (data / 'ImageSets/2017/train.txt').read_text()
 
 
+def test_videos_that_are_chosen(data, tmp_path):
+    """The lists name no others, so that the copy can be tested as it is; files that are no frames do not count."""
+    (data / 'JPEGImages/480p/dog/Thumbs.db').write_text('no frame')
+    out = tmp_path / 'new'
+    assert reverse_videos.reverse(data, out, ['dog', 'dog']) == 1
+    assert [path.read_text() for path in (out / 'ImageSets/2017').iterdir()] == ['dog\n']
+    assert sorted(path.name for path in (out / 'JPEGImages/480p').rglob('*.*')) == [f'{i:05d}.png' for i in range(4)]
+
+
 def test_twice_is_the_same(data, tmp_path):
     for source, target in ((data, 'once'), (tmp_path / 'once', 'twice')):
         reverse_videos.main([str(source), str(tmp_path / target), '--videos', 'dog'])
-    for path in (tmp_path / 'twice').rglob('*.*'):
+    for path in (tmp_path / 'twice').rglob('*.png'):
         assert path.read_bytes() == (data / path.relative_to(tmp_path / 'twice')).read_bytes()
     assert len(list((tmp_path / 'twice').rglob('*.png'))) == 7
     assert not (tmp_path / 'twice/JPEGImages/480p/cow').exists()

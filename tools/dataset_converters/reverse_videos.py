@@ -3,7 +3,8 @@
     python tools/dataset_converters/reverse_videos.py data/davis data/davis_backwards --videos camel libby
 
 The folders are those of DAVIS: ``JPEGImages/480p/VIDEO``, ``Annotations/480p/VIDEO``, ``ImageSets/2017/*.txt``. The
-last frame of a video gets the name of the first one, and so on; a mask goes with its frame.
+last frame of a video gets the name of the first one, and so on; a mask goes with its frame. The lists keep the videos
+that are copied.
 """
 
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from mmplugins.datasets.transforms.image_files import natural_key
+from mmplugins.datasets.transforms.image_files import natural_key, read_lines
 
 FRAMES, MASKS, LISTS = Path('JPEGImages/480p'), Path('Annotations/480p'), Path('ImageSets/2017')
 
@@ -58,21 +59,23 @@ def reverse(data: Path, out: Path, videos: Sequence[str] | None = None) -> int:
     names = sorted(path.name for path in (data / FRAMES).iterdir() if path.is_dir())
     if missing := sorted(set(videos or ()) - set(names)):
         raise VideosError(f'{data / FRAMES} has no video {", ".join(missing)}; it has {", ".join(names)}')
-    chosen = list(videos or names)
+    chosen = list(dict.fromkeys(videos or names))
     copies = [pair for name in chosen for pair in _copies(data, name)]
     for source, place in copies:
         (out / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, out / place)
-    if (data / LISTS).is_dir():
-        shutil.copytree(data / LISTS, out / LISTS)
+    for source in sorted((data / LISTS).glob('*.txt')):
+        if listed := [name for name in read_lines(str(source)) if name in chosen]:
+            (out / LISTS).mkdir(parents=True, exist_ok=True)
+            (out / LISTS / source.name).write_text('\n'.join(listed) + '\n')
     return len(chosen)
 
 
 def _copies(data: Path, video: str) -> list[tuple[Path, Path]]:
     """A video's files, and where they go in the new folder."""
     frames, masks = (
-        {path.stem: path for path in (data / kind / video).iterdir()} if (data / kind / video).is_dir() else {}
-        for kind in (FRAMES, MASKS)
+        {path.stem: path for path in (data / kind / video).glob('*.*') if path.suffix.lower() in suffixes}
+        for kind, suffixes in ((FRAMES, ('.jpg', '.jpeg', '.png')), (MASKS, ('.png',)))
     )
     names = sorted(frames, key=natural_key)
     if not names or names[-1] not in masks:

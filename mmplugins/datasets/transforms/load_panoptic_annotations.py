@@ -25,8 +25,8 @@ class LoadPanopticAnnotations(BaseTransform):
 
     It goes with mmdet's CocoPanopticDataset. In the semantic map, 255 is void: pixels that no segment of the
     annotations covers and, if ``num_things_classes`` is given, crowds, which the data set leaves out of the instances.
-    Heads with ``ignore_aware=True`` do not count these pixels in matching and losses. The log tells once of segments
-    that are in the PNG alone.
+    Heads with ``ignore_aware=True`` do not count these pixels in matching and losses. Each process that loads
+    tells once in the log of segments that are in the PNG alone.
 
     Required Keys:
 
@@ -158,9 +158,9 @@ class LoadPanopticAnnotations(BaseTransform):
             return
         self._told = True
         print_log(
-            f'data: {results["seg_map_path"]} has segments that the annotations do not list, or list under a class '
-            f'that metainfo leaves out, such as {unlisted[0]}; their pixels are void. If no class is left out, file '
-            'and annotations are of different versions',
+            f'data: {results["seg_map_path"]} has segments that the annotations do not list, or list with an area '
+            f'of 0 or a box without extent, such as {unlisted[0]}; their pixels are void. Take file and annotations '
+            'from one source',
             logger='current',
             level=logging.WARNING,
         )

@@ -98,7 +98,7 @@ def test_a_segment_that_is_not_listed_is_told_once(results, split, caplog):
     loaded = [transform(dict(results)) for _ in range(2)][-1]
     logger.removeHandler(caplog.handler)
     assert [record.levelname for record in caplog.records] == ['WARNING']
-    assert 'a.png has segments that the annotations do not list, or' in caplog.text
+    assert 'a.png has segments that the annotations do not list, or list with' in caplog.text
     assert 'such as 70000; their pixels are void' in caplog.text
     if split:
         assert loaded['gt_seg_map'].tolist() == [[255, 1, 1, 255], [2, 2, 1, 1]]
