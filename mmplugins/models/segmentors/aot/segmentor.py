@@ -258,5 +258,6 @@ def _check_objects(pair: Tensor, most: int, clips: Sequence[str]) -> None:
     if wrong:
         raise ValueError(
             f'masks must hold 0 to num_objects, and at most {most} of them, or {IGNORED}; got '
-            f'{"; ".join(wrong)}; renumber the objects of each clip from 1, as mmplugins.RandomCropClip does'
+            f'{"; ".join(wrong)}; number the objects of each clip from 1, at most {most}: mmplugins.RandomCropClip and '
+            'MergeClips do, with max_objects as in the model'
         )

@@ -120,16 +120,16 @@ def test_number_of_objects_is_read_from_the_masks():
 
 def test_wrong_masks():
     model = tiny_aot()
-    wrong = r'at most 3 of them, or 255; got a clip: largest object 2, num_objects 1; renumber the objects of each clip'
+    wrong = r'at most 3 of them, or 255; got a clip: largest object 2, num_objects 1; number the objects of each clip'
     with pytest.raises(ValueError, match=wrong):
         losses_of(model, num_objects=[1, 2])  # the first alone
-    with pytest.raises(ValueError, match=r'got a clip: largest object 4, num_objects 4; a clip: .* 4; renumber'):
+    with pytest.raises(ValueError, match=r'got a clip: .* 4, num_objects 4; a clip: .* 4; number the .* at most 3'):
         losses_of(model, masks=2 * moving_masks())
     named = samples(
         moving_masks(), num_objects=[2, 1], video_name=['cow', 'dog'], img_path=[['c.jpg'], ['1.jpg', '4.jpg']]
     )
     with pytest.raises(
-        ValueError, match=r"got video 'dog' \(1\.jpg, 4\.jpg\): largest object 2, num_objects 1; renumber"
+        ValueError, match=r"got video 'dog' \(1\.jpg, 4\.jpg\): largest object 2, num_objects 1; number"
     ):
         model.loss(clips(), named, 0)
     with pytest.raises(ValueError, match=r'gt_sem_seg must be \(T, H, W\) of the clips, \(2, 3, 33, 49\), got \(2, 2,'):
