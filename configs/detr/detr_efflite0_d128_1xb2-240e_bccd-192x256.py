@@ -1,5 +1,5 @@
-# Blood cells with a small DETR on a pretrained EfficientNet-Lite0, for two CPU cores. DETR learns slowly: 240 epochs, and
-# batches of 2, which learn far more in the same time than batches of 4.
+# Blood cells with a small DETR on a pretrained EfficientNet-Lite0, for two CPU cores. DETR learns slowly: 240 epochs,
+# and batches of 2, which learn far more in the same time than batches of 4.
 _base_ = [
     '../_base_/models/detr_efflite0.py',
     '../_base_/datasets/bccd_192x256.py',
