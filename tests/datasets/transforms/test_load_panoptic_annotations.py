@@ -90,7 +90,7 @@ def test_a_segment_without_a_pixel_is_named(results, split):
 def test_a_segment_that_is_not_listed_is_told_once(results, split, caplog):
     logger = MMLogger.get_current_instance()
     logger.addHandler(caplog.handler)
-    caplog.handler.setLevel('WARNING')
+    caplog.set_level('WARNING')  # of the handler, for this test
     transform = TRANSFORMS.build(dict(type='mmplugins.LoadPanopticAnnotations', split=split))
     transform(dict(results))
     assert not caplog.records  # all are listed
