@@ -119,6 +119,7 @@ def _look(report: Report, key: str, dataset: Sequence, wanted: int, limit: float
     reduced: dict[str, list[str]] = {}
     pipelines = [getattr(one, 'pipeline', None) for one in inner_datasets(dataset)]
     eight_bits = all(loads_eight_bits(getattr(pipeline, 'transforms', ())) for pipeline in pipelines)
+    # all: a sample does not tell which of joined data sets it is of
     start = time.perf_counter()
     with fixed_seed():
         for index in indices.tolist():

@@ -4,7 +4,7 @@ Nothing fails, so that it must be said: a model trains on what transparent pixel
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -88,6 +88,6 @@ def tell_losses(paths: Sequence[str]) -> list[str]:
     return losses_in_words(found, looked)
 
 
-def losses_in_words(found: dict[str, Iterable[str]], looked: int) -> list[str]:
+def losses_in_words(found: dict[str, list[str]], looked: int) -> list[str]:
     """Puts losses into words: the files of each, and how many were looked at."""
     return [f'{len(files)} of {looked} images have {loss}, such as {min(files)}' for loss, files in found.items()]

@@ -150,7 +150,7 @@ class LoadPanopticAnnotations(BaseTransform):
             results['ignore_index'] = IGNORED
 
     def _tell_unlisted(self, results: dict, ids: np.ndarray, listed: int) -> None:
-        """Logs once that a PNG has segments which the annotations do not list, if less pixels are listed than are."""
+        """Logs once that a PNG has segments which the annotations do not list, if some pixels belong to none."""
         if self._told or listed + np.count_nonzero(ids == 0) == ids.size:
             return
         unlisted = sorted(set(np.unique(ids).tolist()) - {0} - {one['id'] for one in results['segments_info']})
