@@ -8,6 +8,7 @@ from mmplugins.engine.launch import UsageError
 from mmplugins.engine.launch import check_data as check_folders
 
 from .classes import check_classes
+from .clips import check_clips
 from .data import check_data
 from .names import check_names
 from .report import Finding, Report, quiet
@@ -46,6 +47,7 @@ def _check(report: Report, cfg: Config, data: bool, files: int | None, network: 
     if report.failed('types'):
         return  # nothing of it could be built
     meta = check_classes(report, cfg)
+    check_clips(report, cfg)
     model = build_model(report, cfg) if cfg.get('model') else None
     if not data:
         return

@@ -17,6 +17,7 @@ from mmplugins.doctor import names, step, weights
 from mmplugins.doctor.__main__ import main
 from mmplugins.doctor.check import check
 from mmplugins.doctor.classes import check_classes
+from mmplugins.doctor.clips import check_clips
 from mmplugins.doctor.report import Report
 from mmplugins.hosts import problem_with
 from tests.locations import ROOT
@@ -26,6 +27,7 @@ if problem := problem_with('mmseg'):
     pytest.skip(f'the tiny network is of mmseg: {problem}', allow_module_level=True)
 
 PANOPTIC = ROOT / 'configs/mask2former/mask2former_r18_w32-d128_1xb8-1k_sample-panoptic-96x128.py'
+AOT = ROOT / 'configs/aot/aot_t_scratch_1xb3-1500_davis-sod-161x289.py'
 CONFIGS = [path for path in sorted((ROOT / 'configs').rglob('*.py')) if '_base_' not in path.parts]
 CONFIGS = [pytest.param(path, id=path.stem) for path in CONFIGS]
 
@@ -44,6 +46,13 @@ def path(data, tmp_path_factory):
 def cfg(path):
     init_default_scope('mmseg')
     return Config.fromfile(path)
+
+
+@pytest.fixture
+def clips():
+    """A config of videos, of which no file is read."""
+    init_default_scope('mmseg')
+    return Config.fromfile(AOT)
 
 
 @pytest.fixture
@@ -375,6 +384,29 @@ def test_data_sets_whose_files_tell_their_classes(cfg, monkeypatch):
     monkeypatch.setattr('mmplugins.doctor.classes.DATASETS.build', build)
     del cfg.train_dataloader.dataset.metainfo
     fails(cfg, 'classes', 'tells its classes only where its files are', 'check it where', level='warning')
+
+
+def test_more_objects_than_identities(clips):
+    """A training fails only where a clip has them; defaults of a transform count, those of ``pre_transform`` do not."""
+    clips.model.max_objects = 9
+    report = Report()
+    check_clips(report, clips)
+    place = 'train_dataloader.dataset.datasets'
+    assert [(finding.level, finding.text, finding.mend) for finding in report.findings] == [
+        (
+            'error',
+            f'{place}.{transform} numbers up to 10 objects, model.max_objects is 9',
+            'give both the same max_objects',
+        )
+        for transform in (
+            '0.dataset.pipeline.5: MergeClips',
+            '1.pipeline.2: SyntheticClip',
+            '1.pipeline.4: MergeClips',
+        )
+    ]
+    del clips.model.max_objects  # the model's default is 10
+    clips.train_dataloader.dataset.datasets[1].pipeline[4].max_objects = 11
+    fails(clips, 'clips', 'MergeClips numbers up to 11 objects, model.max_objects is 10', 'give both')
 
 
 def test_models_that_are_asked_with_texts(cfg):
