@@ -12,6 +12,7 @@ from PIL import Image
 
 LOADERS = ('LoadImageFromFile', 'LoadClip')  # of mmcv, mmseg, mmdet and mmplugins; subclasses are of their kind
 LOOKED_AT, SECONDS = 2000, 3.0  # files of a data set, as far as the time reaches: alpha channels must be decoded
+BITS_PER_SAMPLE = 258  # tag of TIFF
 REMEDY = 'save them as RGB images of 8 bits, stretched and blended as the model is to see them'
 
 
@@ -39,8 +40,7 @@ def lost_by_loading(path: str) -> str:
     """Says what an image loses when it is loaded as colours of 8 bits.
 
     Args:
-        path: A file. One that Pillow cannot open loses nothing here; loading it tells. Of PPM and of TIFF with a plane
-            for each colour Pillow does not tell the depth.
+        path: A file. One that Pillow cannot open loses nothing here; loading it tells.
 
     Returns:
         The loss in words, the same for each image that loses the same; '' if there is none.
@@ -53,11 +53,19 @@ def lost_by_loading(path: str) -> str:
 def _depth_lost(image: Image.Image) -> str:
     """Pillow opens deep colours as colours of 8 bits; only what it tells its decoder names them."""
     settings = image.tile[0][3] if getattr(image, 'tile', None) else ''
-    raw = settings[0] if isinstance(settings, tuple) and settings else settings
-    deep = image.mode if image.mode.startswith(('I', 'F')) else ''
-    if isinstance(raw, str) and ';16' in raw and not raw.startswith('BGR'):  # BGR;16 has 5, 6 and 5 bits
-        deep = deep or raw
-    return f'more than 8 bits ({deep}), of which loaders keep 8' if deep else ''
+    settings = settings if isinstance(settings, tuple) else (settings,)
+    raw = settings[0] if settings else ''
+    if image.mode.startswith(('I', 'F')):
+        deep = image.mode
+    elif isinstance(raw, str) and ';16' in raw and not raw.startswith('BGR'):  # BGR;16 has 5, 6 and 5 bits
+        deep = raw
+    elif image.format == 'PPM' and len(settings) > 1 and settings[1] > 255:
+        deep = f'values up to {settings[1]}'
+    elif image.format == 'TIFF' and max(image.tag_v2.get(BITS_PER_SAMPLE, (8,))) > 8:  # with a plane for each colour
+        deep = f'{max(image.tag_v2[BITS_PER_SAMPLE])} bits'
+    else:
+        return ''
+    return f'more than 8 bits ({deep}), of which loaders keep 8'
 
 
 def _alpha_lost(image: Image.Image) -> str:

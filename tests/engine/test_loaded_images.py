@@ -6,6 +6,7 @@ import cv2
 import mmcv
 import numpy as np
 import pytest
+import tifffile
 from mmcv.transforms import LoadImageFromFile, RandomApply, RandomChoice
 from PIL import Image
 
@@ -41,6 +42,23 @@ def test_what_is_lost(tmp_path, values, loss):
     loaded = mmcv.imread(path)
     assert loaded.dtype == np.uint8
     assert loaded.shape == (2, 2, 3)  # whatever it was
+
+
+@pytest.mark.parametrize(('largest', 'loss'), [(255, ''), (1023, 'values up to 1023'), (65535, 'values up to 65535')])
+def test_portable_pixmaps(tmp_path, largest, loss):
+    path = tmp_path / 'image.ppm'
+    values = (DEEP % largest).astype('>u2' if largest > 255 else 'u1')
+    path.write_bytes(f'P6\n2 2\n{largest}\n'.encode() + values.tobytes())
+    assert lost_by_loading(str(path)) == (f'more than 8 bits ({loss}), of which loaders keep 8' if loss else '')
+    assert mmcv.imread(path).dtype == np.uint8
+
+
+@pytest.mark.parametrize(('values', 'loss'), [(SEEN, ''), (DEEP, '16 bits')])
+def test_tiff_with_a_plane_for_each_colour(tmp_path, values, loss):
+    path = str(tmp_path / 'image.tif')
+    tifffile.imwrite(path, values.transpose(2, 0, 1), photometric='rgb', planarconfig='separate')
+    assert lost_by_loading(path) == (f'more than 8 bits ({loss}), of which loaders keep 8' if loss else '')
+    assert mmcv.imread(path).dtype == np.uint8
 
 
 @pytest.mark.parametrize('clear', [True, False])
