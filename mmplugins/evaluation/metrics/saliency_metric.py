@@ -43,9 +43,10 @@ class SaliencyMetric(BaseMetric):
        measures it; so all of them, MAE too, are those of the stretched map.
 
     A part of an image that is empty, as where the object lies in the last row or column, weighs nothing in the
-    S-measure (in pysodmetrics it makes the whole set NaN). Of constant maps the measures tell little: a black one has
-    an adaptive F of about 0.3, for its threshold is 0, and E exceeds 1, for it is divided by the number of pixels less
-    one; the log warns of them.
+    S-measure (in pysodmetrics it makes the whole set NaN). An object of one pixel has the S-measure 0 in pysodmetrics
+    1.6.0 and older, whatever the map; the pack's extra asks for 1.6.2. Of constant maps the measures tell little: a
+    black one has an adaptive F of about 0.3, for its threshold is 0, and E exceeds 1, for it is divided by the number
+    of pixels less one; the log warns of them.
 
     Results are fractions under the names Sm, wFm, MAE, and adp (threshold twice the map's mean), mean and max (over 256
     thresholds, of the curve averaged over the images) of Em and Fm. Where data samples have the meta key
