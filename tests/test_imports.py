@@ -49,7 +49,7 @@ ALLOWED = {
         *('models/decode_heads', 'models/dense_heads'),
         *('models/task_modules/assigners', 'models/task_modules/match_costs'),
     },
-    'configs/_base_/datasets': set(),
+    'configs/_base_/datasets': {'evaluation/metrics'},
     'configs/pspnet': {'engine/hooks', 'models/losses', *BASES},
     'configs/detr': BASES,
     # Programs stand on everything.

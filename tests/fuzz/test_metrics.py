@@ -8,7 +8,8 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from mmplugins.evaluation.metrics import CocoPanopticMetric, SaliencyMetric, VOSMetric
+from mmplugins.evaluation.metrics import CocoPanopticMetric, IoUMetric, SaliencyMetric, VOSMetric
+from mmplugins.hosts import problem_with
 from tests.fuzz.cases import SEEDS, fuzz
 from tests.fuzz.files import folder, save
 
@@ -119,6 +120,52 @@ def test_panoptic(seed, size, images, things, stuff, close):
         for index, name in enumerate(('PQ', 'SQ', 'RQ')):
             expected = rows[:, index].mean() if len(rows) else math.nan
             assert values[name + suffix] == pytest.approx(expected, abs=1e-9, nan_ok=True), (name + suffix, cases)
+
+
+@pytest.mark.skipif(problem_with('mmseg') is not None, reason='the metric is of mmseg')
+@fuzz(
+    'IoUMetric',
+    seed=SEEDS,
+    size=st.tuples(st.integers(2, 12), st.integers(2, 12)),
+    images=st.integers(1, 3),
+    classes=st.integers(1, 5),
+    ignore_index=st.sampled_from([255, 0, 3]),
+    dtype=st.sampled_from([np.uint8, np.int16, np.int64]),
+    strange=st.booleans(),
+)
+def test_iou(seed, size, images, classes, ignore_index, dtype, strange):
+    """IoU, accuracy and Dice of each class by their definitions, of all images together; NaN where a class is not."""
+    generator = np.random.default_rng(seed)
+    metric, seen = IoUMetric(iou_metrics=['mIoU', 'mDice']), []
+    metric.ignore_index = ignore_index
+    metric.dataset_meta = dict(classes=[str(index) for index in range(classes)])
+    for _ in range(images):
+        label = generator.choice([*range(classes + 2 * strange), 255], size).astype(dtype)
+        prediction = np.where(generator.random(size) < 0.6, label % classes, generator.integers(0, classes, size))
+        maps = [torch.from_numpy(one)[None] for one in (prediction, label)]
+        metric.process(None, [dict(pred_sem_seg=dict(data=maps[0]), gt_sem_seg=dict(data=maps[1]))])
+        seen.append([one[label != ignore_index].astype(np.int64) for one in (prediction, label)])
+    prediction, label = (np.concatenate(maps) for maps in zip(*seen, strict=True))
+    both, predicted, labelled = (
+        np.array([np.count_nonzero(chosen) for chosen in masks], float)
+        for masks in (
+            [(prediction == index) & (label == index) for index in range(classes)],
+            [prediction == index for index in range(classes)],
+            [label == index for index in range(classes)],
+        )
+    )
+    with np.errstate(all='ignore'):
+        expected = dict(
+            aAcc=both.sum() / labelled.sum(),
+            mIoU=both / (predicted + labelled - both),
+            mAcc=both / labelled,
+            mDice=2 * both / (predicted + labelled),
+        )
+    values = metric.compute_metrics(metric.results)
+    for name, of_classes in expected.items():
+        of_classes = of_classes[~np.isnan(of_classes)]
+        mean = 100 * of_classes.mean() if of_classes.size else math.nan
+        assert values[name] == pytest.approx(mean, abs=0.0051, nan_ok=True), name  # rounded to two digits
 
 
 @fuzz(

@@ -3,7 +3,8 @@
 from mmcv.transforms import LoadImageFromFile, RandomFlip
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmseg.datasets import BaseSegDataset, LoadAnnotations, PackSegInputs
-from mmseg.evaluation import IoUMetric
+
+from mmplugins.evaluation.metrics import IoUMetric
 
 data_root = 'data/sample'
 batch_size = 8
