@@ -13,18 +13,9 @@ train_dataloader = dict(batch_size=2)
 optim_wrapper = dict(
     optimizer=dict(lr=0.0002), paramwise_cfg=dict(_delete_=True, custom_keys=dict(backbone=dict(lr_mult=0.2)))
 )
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, begin=0, end=4, by_epoch=True, convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=0.0,
-        begin=4,
-        end=max_epochs,
-        T_max=max_epochs - 4,
-        by_epoch=True,
-        convert_to_iter_based=True,
-    ),
-]
+param_scheduler = _base_.param_scheduler
+param_scheduler[1].end = max_epochs
+param_scheduler[1].T_max = max_epochs - param_scheduler[1].begin
 train_cfg = dict(max_epochs=max_epochs, val_interval=20)
 default_hooks = dict(checkpoint=dict(interval=20))
 randomness = dict(seed=0)

@@ -10,34 +10,9 @@ model = dict(
     ),
     decode_head=dict(in_channels=[24, 48, 120, 352]),
 )
-load_image = dict(type='LoadImageFromFile', color_type='color_ignore_orientation', imdecode_backend='pillow')
-resize = dict(type='Resize', scale=scale, keep_ratio=False, backend='pillow')
-train_pipeline = [
-    load_image,
-    dict(type='mmplugins.LoadBinaryMask'),
-    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    resize,
-    dict(type='mmplugins.ColorJitter', brightness=0.1, contrast=0.1, saturation=0.1, hue=0.1),
-    dict(type='PackSegInputs'),
-]
-test_pipeline = [
-    load_image,
-    resize,
-    dict(type='mmplugins.LoadBinaryMask'),  # after Resize: metrics are measured at the mask's own size
-    dict(type='PackSegInputs'),
-]
-tta_pipeline = [
-    load_image,
-    dict(
-        type='TestTimeAug',
-        transforms=[
-            [resize],
-            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0, direction='horizontal')],
-            [dict(type='mmplugins.LoadBinaryMask')],
-            [dict(type='PackSegInputs')],
-        ],
-    ),
-]
+train_pipeline, test_pipeline, tta_pipeline = _base_.train_pipeline, _base_.test_pipeline, _base_.tta_pipeline
+for resize in (train_pipeline[3], test_pipeline[1], tta_pipeline[1].transforms[0][0]):
+    resize.scale = scale
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
