@@ -5,8 +5,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-BLOCK = 2**18  # pixels counted at once on a CPU, whose cache then holds what is made of them
-DEVICE_BLOCK = 2**24  # elsewhere
+from mmplugins.functional.device import at_once
+
+# Pixels counted at once: on a CPU, whose cache then holds what is made of them, and elsewhere.
+BLOCKS = 2**18, 2**24
 
 
 class ClassAreas(NamedTuple):
@@ -49,7 +51,7 @@ def class_areas(prediction: Tensor, label: Tensor, num_classes: int, ignore_inde
     # class; one more row, which is left out, takes what is ignored.
     columns = num_classes + 2
     cells = (columns + 1) * columns
-    block = max(BLOCK if label.device.type == 'cpu' else DEVICE_BLOCK, cells)
+    block = max(at_once(label, *BLOCKS), cells)
     table = torch.zeros(cells, dtype=torch.int64, device=label.device)
     for predicted, labelled in zip(prediction.flatten().split(block), label.flatten().split(block), strict=True):
         labelled = labelled.long()
