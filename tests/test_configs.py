@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 
 from mmplugins.engine.launch import UsageError, check_data
 from mmplugins.functional.segment_images import segment_image
-from mmplugins.hosts import problem_with
+from tests.toolboxes import need_those_of
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = [
@@ -36,8 +36,7 @@ SIZE = 65  # pixels a side of what enters the network
 
 def load(path: Path) -> Config:
     cfg = Config.fromfile(path)
-    if problem := problem_with(cfg.default_scope):
-        pytest.skip(f'{cfg.default_scope} is needed: {problem}')
+    need_those_of(cfg.default_scope, cfg.model)
     init_default_scope(cfg.default_scope)
     return cfg
 

@@ -106,7 +106,8 @@ def imported(name: str) -> ModuleType | None:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if (error.name or '').split('.')[0] in HOSTS and problem_with(error.name.split('.')[0]):
+        missing = (error.name or '').split('.')[0].replace('pycocotools', 'mmdet')  # with which it comes
+        if missing in HOSTS and problem_with(missing):
             return None
         raise
 

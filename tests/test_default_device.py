@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 from tests.locations import ROOT
+from tests.toolboxes import need
 
 # Every module is imported while tensors go to the meta device, as in the construction of a model without memory.
 CODE = """
@@ -48,6 +49,7 @@ print('local_attention', round(float(out.mean()), 4))
 
 def test_an_import_under_another_default_device_leaves_no_tensor_there():
     """Zero logits of two classes: log 2; I = 32, U = 64; with masks of ones IoU is 1/2 too."""
+    need('mmseg', 'mmdet')
     command = [sys.executable, '-W', 'ignore', '-c', CODE]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr

@@ -9,8 +9,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from mmplugins.hosts import problem_with
 from tests.locations import ROOT
+from tests.toolboxes import need_those_of
 
 
 def model_configs() -> dict[str, tuple[str, str]]:
@@ -38,10 +38,9 @@ NAMED = {name for (name, _) in model_configs().values()}
 
 def built(name: str, scope: str, checkpoint: Path):
     """The model of a config, its backbone's weights to be read from a file."""
-    if problem := problem_with(scope):
-        pytest.skip(f'{scope} is needed: {problem}')
-    init_default_scope(scope)
     model = Config.fromfile(ROOT / 'configs' / name).model
+    need_those_of(scope, model)
+    init_default_scope(scope)
     model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(checkpoint))
     return MODELS.build(model)
 

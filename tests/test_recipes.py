@@ -19,8 +19,8 @@ from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import MODELS, PARAM_SCHEDULERS, init_default_scope
 from torch import nn
 
-from mmplugins.hosts import problem_with
 from tests.locations import ROOT
+from tests.toolboxes import need, need_those_of
 from tools.model_converters.aot import table_of
 
 TABLES = {path.stem: json.loads(path.read_text()) for path in sorted((ROOT / 'tests/golden/recipes').glob('*.json'))}
@@ -45,8 +45,7 @@ def config_of(name: str) -> Config:
 def model_of(name: str) -> nn.Module:
     """The config's model, without values."""
     cfg = config_of(name)
-    if problem := problem_with(cfg.default_scope):
-        pytest.skip(f'{cfg.default_scope} is needed: {problem}')
+    need_those_of(cfg.default_scope, cfg.model)
     init_default_scope(cfg.default_scope)
     with torch.device('meta'):
         return MODELS.build(cfg.model)
@@ -263,8 +262,7 @@ def test_pspnet_dilation_and_activation():
 def test_pspnet_classifiers_begin_as_pytorchs():
     """Uniform within 1 / sqrt(fan-in), weight and bias, after ``init_weights`` too: 512 inputs, 0.0442."""
     cfg = config_of('pspnet/pspnet_r101-d8_ohem_4xb2-40k_cityscapes-769x769.py')
-    if problem := problem_with('mmseg'):
-        pytest.skip(problem)
+    need('mmseg')
     init_default_scope('mmseg')
     torch.manual_seed(0)
     for config in (cfg.model.decode_head, cfg.model.auxiliary_head):

@@ -16,6 +16,7 @@ from PIL import Image
 from mmplugins import registry
 from mmplugins.models import losses
 from tests.locations import ROOT
+from tests.toolboxes import need
 
 DOCS = ROOT / 'docs'
 PAGES = [
@@ -69,6 +70,7 @@ def test_moves_were_found():
 def test_migration_names_real_types(old, new):
     theirs = old.split('`')[1]
     ours = re.search(r'mmplugins\.(\w+)', new)[1]
+    need('mmdet', 'mmseg')
     for module in ('mmdet.models', 'mmdet.visualization', 'mmseg.models'):
         importlib.import_module(module)  # fills the toolboxes' registries
     kinds = [value for name, value in vars(registry).items() if name.isupper() and hasattr(value, 'get')]

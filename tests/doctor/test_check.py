@@ -21,6 +21,7 @@ from mmplugins.doctor.clips import check_clips
 from mmplugins.doctor.report import Report
 from mmplugins.hosts import problem_with
 from tests.locations import ROOT
+from tests.toolboxes import need_those_of
 from tests.tools.tiny_run import make_data, write_config
 
 if problem := problem_with('mmseg'):
@@ -143,9 +144,7 @@ def test_without_arguments_the_installation_is_told(capsys):
 @pytest.mark.parametrize('path', CONFIGS)
 def test_our_configs_have_no_mistake(path):
     cfg = Config.fromfile(path)
-    for host in {cfg.default_scope, 'mmdet' if 'mask' in path.parent.name else 'mmengine'}:  # heads of mmdet in mmseg
-        if problem := problem_with(host):
-            pytest.skip(f'{host} is needed: {problem}')
+    need_those_of(cfg.default_scope, cfg.model)
     init_default_scope(cfg.default_scope)
     cfg.load_from = None  # a file that the user converts
     report = Report()
