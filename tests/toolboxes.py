@@ -14,5 +14,5 @@ def need(*hosts: str) -> None:
 
 
 def need_those_of(scope: str, model: ConfigDict) -> None:
-    """Skips the test where the toolbox of a model cannot be used, or mmdet, on which mask heads of mmseg's stand too."""
+    """Skips the test where a model's toolbox cannot be used, or mmdet, on which mask heads of mmseg's stand too."""
     need(scope, *(['mmdet'] if 'FormerSegHead' in str(model) else []))
