@@ -1,6 +1,6 @@
 """The arithmetic of metrics, on numpy arrays and tensors."""
 
-from .class_areas import ClassAreas, class_areas
+from .label_maps import ClassAreas, class_areas
 from .panoptic import count_segments, panoptic_quality
 from .video_objects import object_scores, series_statistics
 from .video_results import object_results, results_table, summarize, write_results
