@@ -44,8 +44,7 @@ def class_areas(prediction: Tensor, label: Tensor, num_classes: int, ignore_inde
     """
     if prediction.shape != label.shape:
         raise ValueError(
-            f'prediction and truth must have one shape, got {tuple(prediction.shape)} and {tuple(label.shape)}; in a '
-            "test pipeline LoadAnnotations stands behind Resize, as predictions have the image's own size"
+            f'prediction and truth must have one shape, got {tuple(prediction.shape)} and {tuple(label.shape)}'
         )
     # A table of pairs: rows are labels, columns predictions. The first and the last of each are values that are no
     # class; one more row, which is left out, takes what is ignored.

@@ -5,6 +5,8 @@ with several threads, at as many in each thread), and adds images in float32, wh
 As of onedl-mmsegmentation 1.4.2, mmsegmentation 1.2.2 and PyTorch 2.13.
 """
 
+from collections.abc import Sequence
+
 from mmseg.evaluation.metrics import IoUMetric as _IoUMetric
 from torch import Tensor
 
@@ -19,6 +21,31 @@ class IoUMetric(_IoUMetric):
     Arguments, data samples and names of the results are those of mmseg's IoUMetric, and so are the values, as long as
     no class has more than 2^24 pixels in all images together.
     """
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Counts the pixels of a batch.
+
+        Args:
+            data_batch: Not read.
+            data_samples: Of mmseg, as dicts, with ``pred_sem_seg`` and ``gt_sem_seg``, (1, H, W) of integers.
+
+        Raises:
+            ValueError: An image has no truth, or one of another size than the prediction; the text names it.
+        """
+        for sample in () if self.format_only else data_samples:
+            image = sample.get('img_path', 'an image')
+            if 'gt_sem_seg' not in sample:
+                raise ValueError(
+                    f'{image} has no gt_sem_seg to measure: give the test pipeline LoadAnnotations, behind Resize, or '
+                    'the metric format_only=True'
+                )
+            predicted, labelled = (tuple(sample[key]['data'].shape[-2:]) for key in ('pred_sem_seg', 'gt_sem_seg'))
+            if predicted != labelled:
+                raise ValueError(
+                    f'{image}: the prediction is {predicted}, the truth {labelled} (height, width); put '
+                    "LoadAnnotations behind Resize in the test pipeline, as predictions have the image's own size"
+                )
+        super().process(data_batch, data_samples)
 
     @staticmethod
     def intersect_and_union(

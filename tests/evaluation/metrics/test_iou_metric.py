@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.structures import PixelData
+from PIL import Image
 
 from mmplugins.hosts import problem_with
 
@@ -19,11 +20,11 @@ from mmplugins.evaluation.metrics import IoUMetric
 CLASSES = ('sky', 'road', 'car', 'never')
 
 
-def sample(prediction, label):
-    return SegDataSample(
-        pred_sem_seg=PixelData(data=torch.as_tensor(prediction)[None]),
-        gt_sem_seg=PixelData(data=torch.as_tensor(label)[None]),
-    ).to_dict()
+def sample(prediction, label=None, **meta):
+    one = SegDataSample(pred_sem_seg=PixelData(data=torch.as_tensor(prediction)[None]), metainfo=meta)
+    if label is not None:
+        one.gt_sem_seg = PixelData(data=torch.as_tensor(label)[None])
+    return one.to_dict()
 
 
 def evaluate(metric, samples, classes=CLASSES):
@@ -70,5 +71,15 @@ def test_a_config_builds_it():
 
 
 def test_a_truth_of_another_size_is_named():
-    with pytest.raises(ValueError, match='LoadAnnotations stands behind Resize'):
-        evaluate(IoUMetric(), [sample(np.zeros((4, 5), np.int64), np.zeros((8, 10), np.int64))])
+    text = r'^a/b\.png: the prediction is \(4, 5\), the truth \(8, 10\) .*; put LoadAnnotations behind Resize'
+    with pytest.raises(ValueError, match=text):
+        evaluate(IoUMetric(), [sample(np.zeros((4, 5), np.int64), np.zeros((8, 10), np.int64), img_path='a/b.png')])
+
+
+def test_an_image_without_truth_is_named(tmp_path):
+    """But where predictions are only written."""
+    one = sample(np.full((4, 5), 2), img_path='a/b.png')
+    with pytest.raises(ValueError, match=r'^a/b\.png has no gt_sem_seg to measure: give the test pipeline'):
+        evaluate(IoUMetric(), [one])
+    evaluate(IoUMetric(format_only=True, output_dir=str(tmp_path)), [one])
+    assert np.array(Image.open(tmp_path / 'b.png')).tolist() == [[2] * 5] * 4
