@@ -39,7 +39,8 @@ def check_clips(report: Report, cfg: Config) -> None:
 
 
 def _most_objects(node: Mapping) -> int | None:
-    """``max_objects`` of a config, or the default of its class; None: it has no such argument."""
+    """``max_objects`` of a config, or the default of its class; None: neither says a number."""
     cls = find(node['type'])[0] if 'type' in node and KEY not in node else None
     default = inspect.signature(cls).parameters.get(KEY) if cls else None
-    return node.get(KEY, default.default if default else None)
+    number = node.get(KEY, default.default if default else None)
+    return number if isinstance(number, int) else None

@@ -408,6 +408,10 @@ def test_more_objects_than_identities(clips):
     del clips.model.max_objects  # the model's default is 10
     clips.train_dataloader.dataset.datasets[1].pipeline[4].max_objects = 11
     fails(clips, 'clips', 'MergeClips numbers up to 11 objects, model.max_objects is 10', 'give both')
+    clips.train_dataloader.dataset.datasets[1].pipeline[4].max_objects = None  # no number: building it tells
+    report = Report()
+    check_clips(report, clips)
+    assert report.findings == []
 
 
 def test_models_that_are_asked_with_texts(cfg):
