@@ -14,7 +14,7 @@ ALLOWED = {
     'functional/sets': {'functional', 'functional/checks'},
     'functional/masks': {'functional', 'functional/checks', 'functional/sets'},
     'ops': {'functional', 'hosts'},
-    'conversion': {'hosts'},
+    'conversion': {'hosts', 'engine'},
     'models/averaging': {'registry'},
     'models/backbones': {'functional', 'registry', 'hosts'},
     'models/losses': {'functional', 'registry'},

@@ -27,6 +27,7 @@ from mmplugins.engine.launch import (
     check_data,
     leave_process_group,
     load_config,
+    named_if_full,
     type_name,
 )
 
@@ -63,12 +64,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         if args.tta:
             use_tta(cfg)
         check_data(cfg, 'test_dataloader')
-        runner = build_runner(cfg)
-        name_files(runner, cfg)
-        if args.tta:
-            check_tta(runner)
-        runner.register_hook(CheckpointFitHook('CHECKPOINT'))
-        metrics = runner.test()
+        with named_if_full(cfg.work_dir, 'Make room, or choose another folder with --work-dir, and test again'):
+            runner = build_runner(cfg)
+            name_files(runner, cfg)
+            if args.tta:
+                check_tta(runner)
+            runner.register_hook(CheckpointFitHook('CHECKPOINT'))
+            metrics = runner.test()
     except UsageError as error:
         sys.exit(f'test.py: error: {error}')
     except FileFault as error:

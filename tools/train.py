@@ -28,10 +28,11 @@ from mmplugins.engine.launch import (
     check_work_dir,
     leave_process_group,
     load_config,
+    named_if_full,
     type_name,
 )
 from mmplugins.engine.run_record import RunRecordHook
-from mmplugins.engine.whole_files import latest_whole
+from mmplugins.engine.whole_files import GO_ON, latest_whole
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -71,14 +72,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         set_precision(cfg, args.amp)
         check_data(cfg, 'train_dataloader', 'val_dataloader')
         check_work_dir(cfg)
-        runner = build_runner(cfg)
-        name_files(runner, cfg)
-        if args.channels_last:
-            runner.model.to(memory_format=torch.channels_last)
-        runner.register_hook(SafeCheckpointHook())
-        runner.register_hook(RunRecordHook(args.config, argv))
-        runner.register_hook(CheckpointFitHook('--resume' if cfg.get('resume') else 'load_from'))
-        runner.train()
+        with named_if_full(cfg.work_dir, GO_ON):
+            runner = build_runner(cfg)
+            name_files(runner, cfg)
+            if args.channels_last:
+                runner.model.to(memory_format=torch.channels_last)
+            runner.register_hook(SafeCheckpointHook())
+            runner.register_hook(RunRecordHook(args.config, argv))
+            runner.register_hook(CheckpointFitHook('--resume' if cfg.get('resume') else 'load_from'))
+            runner.train()
     except UsageError as error:
         sys.exit(f'train.py: error: {error}')
     except FileFault as error:

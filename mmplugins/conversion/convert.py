@@ -20,6 +20,8 @@ import torch
 from mmengine import fileio
 from torch import Tensor
 
+from mmplugins.engine.whole_files import NotWrittenError, write_whole
+
 WEIGHT = ('weight',)
 CONV = ('weight', 'bias')
 NORM = ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')
@@ -206,6 +208,16 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in checkpoint.items()}
 
 
+def write_checkpoint(checkpoint: dict, path: str, tool: str) -> None:
+    """Writes a converted checkpoint; where that fails, ends the tool with one line, and leaves no half a file."""
+    buffer = BytesIO()
+    torch.save(checkpoint, buffer)
+    try:
+        write_whole(buffer.getvalue(), Path(path))
+    except NotWrittenError as error:
+        sys.exit(f'{tool}: error: {error.strerror}')
+
+
 def run_converter(
     convert: Mapping[str, str] | Callable[[dict[str, Tensor], Namespace], dict[str, Tensor]],
     description: str,
@@ -237,10 +249,9 @@ def run_converter(
         state = convert(state, args) if callable(convert) else rename_tensors(state, convert, args.reverse)
     except (ConversionError, FileNotFoundError) as error:
         sys.exit(f'{parser.prog}: error: {args.src}: {error}')
-    Path(args.dst).parent.mkdir(parents=True, exist_ok=True)
     if not args.reverse:
         checkpoint = {'state_dict': state, 'meta': {}}
     else:
         checkpoint = state if released_key is None else {released_key: state}
-    torch.save(checkpoint, args.dst)
+    write_checkpoint(checkpoint, args.dst, parser.prog)
     sys.stdout.write(f'{len(state)} tensors written to {args.dst}\n')

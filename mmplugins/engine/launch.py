@@ -4,10 +4,13 @@ Imports mmengine and torch only, so that a config of any toolbox runs with the t
 UsageError before anything is trained.
 """
 
+import errno
 import gc
 import os
+import shutil
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
@@ -28,6 +31,9 @@ from mmplugins.functional.compat import VERSION
 from .cfg_options import CfgOptions
 from .config_styles import ConfigError, read_config
 from .known_warnings import hide_known_warnings, import_toolbox_before_the_runner
+from .whole_files import MEGABYTE, NotWrittenError
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class UsageError(Exception):
@@ -151,6 +157,34 @@ def check_work_dir(cfg: Config) -> None:
         raise UsageError(
             f'work_dir {cfg.work_dir} cannot be written ({error.strerror}); choose another with --work-dir, or make '
             'room'
+        ) from error
+
+
+@contextmanager
+def named_if_full(work_dir: str, remedy: str) -> Iterator[None]:
+    """Says what to do where a run stops because the disk is full, or has become read-only.
+
+    Of a write into an open file, such as a log or ``last_checkpoint``, Python's error tells neither file nor folder.
+
+    Args:
+        work_dir: Where the run writes.
+        remedy: What to do.
+
+    Raises:
+        UsageError: Something could not be written.
+    """
+    try:
+        yield
+    except NotWrittenError as error:
+        raise UsageError(error.strerror) from error
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        file = error.filename or 'a file'
+        free = shutil.disk_usage(work_dir).free / MEGABYTE
+        raise UsageError(
+            f'{file} cannot be written ({error.strerror}); the disk of work_dir {work_dir} has {free:.1f} MB left. '
+            + remedy
         ) from error
 
 

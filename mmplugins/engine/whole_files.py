@@ -17,6 +17,11 @@ from mmengine.runner import find_latest_checkpoint
 NAME = 'mmplugins_whole'  # of the file backend
 PATTERNS = ('iter_*.pth', 'epoch_*.pth')
 MEGABYTE = 2**20
+GO_ON = 'The checkpoints before it are whole: make room, or make the folder writable, and go on with --resume'
+
+
+class NotWrittenError(OSError):
+    """A file could not be written; ``strerror`` names it, its size and the reason."""
 
 
 @register_backend(NAME, force=True)
@@ -29,24 +34,13 @@ class WholeFileBackend(LocalBackend):
         """Writes bytes to a path, which until then holds what it held.
 
         Raises:
-            OSError: The disk is full, or the folder cannot be written; it names the file and says what is left.
+            NotWrittenError: The disk is full, or the folder cannot be written; it says what is left, too.
         """
         path = Path(filepath)
-        beside = path.with_name(f'.{path.name}.part')  # left by a kill, the resumed run writes over it
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with beside.open('wb') as file:
-                file.write(obj)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        except OSError as error:
-            _remove(beside)
-            raise OSError(
-                error.errno,
-                f'the checkpoint {path} of {len(obj) / MEGABYTE:.1f} MB cannot be written ({error.strerror}). The '
-                'checkpoints before it are whole: make room, or make the folder writable, and go on with --resume',
-            ) from error
+            write_whole(obj, path)
+        except NotWrittenError as error:
+            raise NotWrittenError(error.errno, f'{error.strerror}. {GO_ON}') from error
         for old in self._doomed:
             if old != path:
                 _remove(old)
@@ -55,6 +49,28 @@ class WholeFileBackend(LocalBackend):
     def remove(self, filepath: str | Path) -> None:
         """Removes a file as soon as the next one is written."""
         self._doomed.append(Path(filepath))
+
+
+def write_whole(data: bytes, path: Path) -> None:
+    """Writes a checkpoint beside its place, waits until it is on the disk, and moves it there.
+
+    Raises:
+        NotWrittenError: The disk is full, or the folder cannot be made or written. What was at the path is there still.
+    """
+    beside = path.with_name(f'.{path.name}.part')  # left by a kill, the resumed run writes over it
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open('wb') as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        _remove(beside)
+        raise NotWrittenError(
+            error.errno,
+            f'the checkpoint {path} of {len(data) / MEGABYTE:.1f} MB cannot be written ({error.strerror})',
+        ) from error
 
 
 def _remove(path: Path) -> None:

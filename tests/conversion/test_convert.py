@@ -1,4 +1,5 @@
 import pickle
+import resource
 from argparse import Namespace
 
 import pytest
@@ -104,6 +105,22 @@ def test_command_line_with_a_function_and_a_key(tmp_path, capsys):
     run_converter(convert, 'text', [*paths[1:], '--reverse'], {'--one': 'adds one'}, 'model')
     assert torch.load(paths[2]) == {'model': {'a.back': torch.ones(1)}}
     assert '1 tensors written to' in capsys.readouterr().out
+
+
+def test_a_checkpoint_that_cannot_be_written(tmp_path):
+    """What was there stays; one line says why, and no half a file is left."""
+    torch.save({'a': torch.zeros(20000)}, tmp_path / 'src.pth')
+    (tmp_path / 'ours.pth').write_text('before')
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20000, hard))  # of a file; it stands for a full disk
+    expected = r': error: the checkpoint .*ours\.pth of 0\.1 MB cannot be written \(File too large\)$'
+    try:
+        with pytest.raises(SystemExit, match=expected):
+            run_converter({'a': 'x'}, 'text', [str(tmp_path / 'src.pth'), str(tmp_path / 'ours.pth')])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / 'ours.pth').read_text() == 'before'
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['ours.pth', 'src.pth']
 
 
 class Code:

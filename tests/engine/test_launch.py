@@ -1,7 +1,9 @@
 """What the tools share, without a run."""
 
+import errno
 import io
 import os
+import re
 from argparse import ArgumentParser, Namespace
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +18,7 @@ from mmengine.registry import DefaultScope
 
 from mmplugins.engine import launch
 from mmplugins.engine.launch import UsageError
+from mmplugins.engine.whole_files import NotWrittenError
 from mmplugins.functional.compat import VERSION
 
 
@@ -104,6 +107,30 @@ class TestCheckData:
     )
     def test_what_is_not_on_this_machine_is_not_checked(self, dataset):
         launch.check_data(Config(dict(test_dataloader=dict(dataset=dataset))), 'test_dataloader', 'val_dataloader')
+
+
+class TestNamedIfFull:
+    @pytest.mark.parametrize('code', launch.NO_ROOM)
+    def test_no_room(self, tmp_path, code):
+        reason = os.strerror(code)
+        with pytest.raises(UsageError) as error, launch.named_if_full(str(tmp_path), 'Make room'):
+            raise OSError(code, reason)
+        expected = (
+            rf'a file cannot be written \({reason}\); the disk of work_dir {tmp_path} has [\d.]+ MB left\. Make room'
+        )
+        assert re.fullmatch(expected, str(error.value))
+        with pytest.raises(UsageError, match=r'^/run/log cannot be'), launch.named_if_full(str(tmp_path), 'Make room'):
+            raise OSError(code, reason, '/run/log')
+
+    def test_a_checkpoint_says_it_all(self, tmp_path):
+        with pytest.raises(UsageError, match=r'^iter_2, make room$'), launch.named_if_full(str(tmp_path), 'Do more'):
+            raise NotWrittenError(errno.EACCES, 'iter_2, make room')
+
+    def test_other_errors_come_out(self, tmp_path):
+        with pytest.raises(FileNotFoundError), launch.named_if_full(str(tmp_path), 'Make room'):
+            (tmp_path / 'gone').read_text()
+        with pytest.raises(ZeroDivisionError), launch.named_if_full(str(tmp_path), 'Make room'):
+            1 / 0  # noqa: B018 (the error)
 
 
 def test_check_checkpoint(tmp_path):

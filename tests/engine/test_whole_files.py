@@ -7,7 +7,7 @@ from mmengine.fileio import get_file_backend
 from mmengine.runner import save_checkpoint
 
 from mmplugins.engine.launch import UsageError, check_work_dir
-from mmplugins.engine.whole_files import NAME, latest_whole, why_not_whole
+from mmplugins.engine.whole_files import NAME, NotWrittenError, latest_whole, why_not_whole
 
 CHECKPOINT = {'state_dict': {'weight': torch.arange(20000.0)}, 'meta': {'iter': 2}}
 WHOLE = dict(backend=NAME)
@@ -51,7 +51,9 @@ def test_a_full_disk_leaves_what_was_there(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20000, hard))
     try:
-        with pytest.raises(OSError, match=r'iter_4\.pth of 0\.1 MB cannot be written \(File too large\)\. .*--resume'):
+        with pytest.raises(
+            NotWrittenError, match=r'iter_4\.pth of 0\.1 MB cannot be written \(File too large\)\. .*--resume'
+        ):
             write(tmp_path / 'iter_4.pth')
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -72,7 +74,7 @@ def test_a_removed_file_that_is_written_again_stays(tmp_path):
 
 def test_a_folder_that_is_none(tmp_path):
     (tmp_path / 'file').touch()
-    with pytest.raises(OSError, match='cannot be written') as error:
+    with pytest.raises(NotWrittenError, match='cannot be written') as error:
         write(tmp_path / 'file' / 'iter_2.pth')
     assert error.value.errno in (errno.ENOTDIR, errno.EEXIST)
 

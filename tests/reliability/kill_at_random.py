@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from argparse import ArgumentParser
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,14 +79,24 @@ def kill_in_write(moment: str, number: int) -> None:
         Path.replace = then_kill(Path.replace)
 
 
-def start(config: Path, work_dir: Path, moment: str | None = None, number: int = 0) -> int:
-    """Trains in a child process; returns its id."""
+def write_run(path: Path, data: Path, hooks: Sequence[dict] = ()) -> Path:
+    """Writes the config of a training that draws random numbers, keeps one checkpoint, and notes its progress."""
+    hooks = [dict(type='mmplugins.IterSeedHook'), dict(type='ProgressHook'), *hooks]
+    config = write_config(path, data, iterations=ITERATIONS, hooks=hooks, flip=0.5, dropout=0.3)
+    text = config.read_text().replace('val_interval=2', 'val_interval=100')
+    text = text.replace('interval=2)', f'interval={INTERVAL}, max_keep_ckpts=1)')
+    config.write_text(text + '\nrandomness = dict(seed=3, deterministic=True)\n')
+    return config
+
+
+def start(config: Path, work_dir: Path, log: Path, moment: str | None = None, number: int = 0) -> int:
+    """Trains in a child process, which writes to a log; returns its id."""
     child = os.fork()
     if child:
         return child
     try:
         torch.set_num_threads(1)
-        sys.stdout = sys.stderr = Path(work_dir.parent, 'log').open('a', buffering=1)  # noqa: SIM115 (until the end)
+        sys.stdout = sys.stderr = log.open('a', buffering=1)
         os.dup2(sys.stdout.fileno(), 1)
         os.dup2(sys.stdout.fileno(), 2)
         if moment in MOMENTS[1:]:
@@ -105,25 +116,19 @@ def progress(work_dir: Path) -> int:
 def kill_and_resume(folder: Path, kills: int, seed: int = 0) -> Report:
     """Kills trainings so many times in all; each that ends before is followed by another one."""
     draw = random.Random(seed)
-    hooks = [dict(type='mmplugins.IterSeedHook'), dict(type='ProgressHook')]
-    config = write_config(
-        folder / 'config.py', make_data(folder / 'data'), iterations=ITERATIONS, hooks=hooks, flip=0.5, dropout=0.3
-    )
-    text = config.read_text().replace('val_interval=2', 'val_interval=100')
-    text = text.replace('interval=2)', f'interval={INTERVAL}, max_keep_ckpts=1)')
-    config.write_text(text + '\nrandomness = dict(seed=3, deterministic=True)\n')
+    config, log = write_run(folder / 'config.py', make_data(folder / 'data')), folder / 'log'
     begin = time.perf_counter()
-    _, status = os.waitpid(start(config, folder / 'whole'), 0)
+    _, status = os.waitpid(start(config, folder / 'whole', log), 0)
     seconds = time.perf_counter() - begin
     if status:
-        raise RuntimeError(f'the run that is not killed fails: {(folder / "log").read_text()[-3000:]}')
+        raise RuntimeError(f'the run that is not killed fails: {log.read_text()[-3000:]}')
     expected = torch.load(folder / 'whole' / f'iter_{ITERATIONS}.pth', weights_only=True)['state_dict']
     counts, lost, equal, run = dict.fromkeys(MOMENTS, 0), [], True, 0
     while sum(counts.values()) < kills or (run and (folder / f'run{run}').is_dir()):
         work_dir = folder / f'run{run}'
         moment = MOMENTS[sum(counts.values()) % 3] if sum(counts.values()) < kills else None
         work_dir.mkdir(exist_ok=True)
-        child = start(config, work_dir, moment, draw.randint(1, 4))
+        child = start(config, work_dir, log, moment, draw.randint(1, 4))
         if moment == 'any time':
             time.sleep(draw.uniform(0.2, seconds))
             os.kill(child, signal.SIGKILL)
@@ -137,7 +142,7 @@ def kill_and_resume(folder: Path, kills: int, seed: int = 0) -> Report:
             print(f'{moment}: killed in iteration {done + 1}, goes on from {saved}', flush=True)
             continue
         if status:
-            raise RuntimeError(f'a resumed run fails: {(folder / "log").read_text()[-3000:]}')
+            raise RuntimeError(f'a resumed run fails: {log.read_text()[-3000:]}')
         found = torch.load(latest, weights_only=True)
         if found['meta']['iter'] != ITERATIONS:
             raise RuntimeError(f'a run ended at iteration {found["meta"]["iter"]}')

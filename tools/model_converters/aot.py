@@ -24,6 +24,7 @@ from mmplugins.conversion.convert import (
     read_tensors,
     rename_tensors,
     rule,
+    write_checkpoint,
 )
 
 AFFINE = ('weight', 'bias')
@@ -246,8 +247,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         state = to_released(state) if args.reverse else to_ours(state)
     except (ConversionError, FileNotFoundError) as error:
         sys.exit(f'{parser.prog}: error: {args.src}: {error}')
-    Path(args.dst).parent.mkdir(parents=True, exist_ok=True)
-    torch.save({'state_dict': state} if args.reverse else {'state_dict': state, 'meta': {}}, args.dst)
+    checkpoint = {'state_dict': state} if args.reverse else {'state_dict': state, 'meta': {}}
+    write_checkpoint(checkpoint, args.dst, parser.prog)
     print(f'{len(state)} tensors written to {args.dst}')
 
 
