@@ -5,7 +5,7 @@
 Of two small images or clips each:
 
 - On the plain path, which is what a GPU runs, losses and gradients equal those of the CPU's own kernels, in float64.
-- Under autocast with bfloat16, losses are the same to 0.001.
+- Under autocast with bfloat16, losses are the same to 0.01.
 - ``copy.deepcopy`` and ``pickle`` of the model, taken while the graph of a step is there, give its losses and gradients
   bit for bit; mmengine's average of weights and ours, before their first update, its losses to rounding (without a
   graph, masks are summed in another order).
@@ -39,7 +39,7 @@ from tests.test_configs import CONFIGS, load
 PATHS = {param.id: param.values[0] for param in CONFIGS}
 ROUNDING = 1e-8  # of float64 through a network, relative to the largest value of a tensor
 FLOAT32 = 1e-4  # of losses; the last bit of a logit may choose another point of a mask
-BFLOAT16 = 1e-3  # of losses; encoders have another memory layout on the plain path, and sum in another order
+BFLOAT16 = 1e-2  # of losses; encoders have another memory layout on the plain path, and sum in another order
 Losses = dict[str, Tensor]
 
 
