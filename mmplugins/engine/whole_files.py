@@ -54,17 +54,23 @@ class WholeFileBackend(LocalBackend):
 def write_whole(data: bytes, path: Path) -> None:
     """Writes a checkpoint beside its place, waits until it is on the disk, and moves it there.
 
+    A link is followed, and a device, such as ``/dev/null``, is written to as it is.
+
     Raises:
         NotWrittenError: The disk is full, or the folder cannot be made or written. What was at the path is there still.
     """
-    beside = path.with_name(f'.{path.name}.part')  # left by a kill, the resumed run writes over it
+    place = path.resolve()
+    beside = place.with_name(f'.{place.name}.part')  # left by a kill, the resumed run writes over it
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if place.exists() and not place.is_file():
+            place.write_bytes(data)
+            return
+        place.parent.mkdir(parents=True, exist_ok=True)
         with beside.open('wb') as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        beside.replace(place)
     except OSError as error:
         _remove(beside)
         raise NotWrittenError(
