@@ -31,6 +31,7 @@ from mmplugins.functional.compat import VERSION
 from .cfg_options import CfgOptions
 from .config_styles import ConfigError, read_config
 from .known_warnings import hide_known_warnings, import_toolbox_before_the_runner
+from .lost_pictures import tell_lost_pictures
 from .whole_files import MEGABYTE, NotWrittenError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -220,6 +221,7 @@ def build_runner(cfg: Config) -> Runner:
     import_toolbox_before_the_runner(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     hide_known_warnings(cfg, runner.logger, runner.model)
+    tell_lost_pictures(runner)
     return runner
 
 
