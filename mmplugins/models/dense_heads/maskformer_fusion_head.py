@@ -14,8 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 import pycocotools.mask as rle
 import torch
+from mmdet.evaluation import INSTANCE_OFFSET
 from mmdet.models.seg_heads import MaskFormerFusionHead as ToolboxMaskFormerFusionHead
-from mmdet.structures import INSTANCE_OFFSET, SampleList
+from mmdet.structures import SampleList
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
