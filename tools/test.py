@@ -25,6 +25,7 @@ from mmplugins.engine.launch import (
     build_runner,
     check_checkpoint,
     check_data,
+    check_work_dir,
     leave_process_group,
     load_config,
     named_if_full,
@@ -64,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, float]:
         if args.tta:
             use_tta(cfg)
         check_data(cfg, 'test_dataloader')
-        with named_if_full(cfg.work_dir, 'Make room, or choose another folder with --work-dir, and test again'):
+        check_work_dir(cfg)
+        with named_if_full(cfg.work_dir, 'Make room, or choose another folder, and test again'):
             runner = build_runner(cfg)
             name_files(runner, cfg)
             if args.tta:

@@ -20,7 +20,7 @@ import torch
 from mmengine import fileio
 from torch import Tensor
 
-from mmplugins.engine.whole_files import NotWrittenError, write_whole
+from mmplugins.files import NotWrittenError, write_whole
 
 WEIGHT = ('weight',)
 CONV = ('weight', 'bias')
@@ -209,7 +209,16 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
 
 def write_checkpoint(checkpoint: dict, path: str, tool: str) -> None:
-    """Writes a converted checkpoint; where that fails, ends the tool with one line, and leaves no half a file."""
+    """Writes a converted checkpoint.
+
+    Args:
+        checkpoint: What to save.
+        path: The file; folders are made.
+        tool: Name of the program, for its error.
+
+    Raises:
+        SystemExit: It cannot be written; the text says why. What was at the path is there still.
+    """
     buffer = BytesIO()
     torch.save(checkpoint, buffer)
     try:

@@ -26,13 +26,13 @@ from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 from torch import distributed
 
+from mmplugins.files import MEGABYTE, NotWrittenError
 from mmplugins.functional.compat import VERSION
 
 from .cfg_options import CfgOptions
 from .config_styles import ConfigError, read_config
 from .known_warnings import hide_known_warnings, import_toolbox_before_the_runner
-from .lost_pictures import tell_lost_pictures
-from .whole_files import MEGABYTE, NotWrittenError
+from .pictures import write_pictures_or_raise
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -169,7 +169,7 @@ def named_if_full(work_dir: str, remedy: str) -> Iterator[None]:
 
     Args:
         work_dir: Where the run writes.
-        remedy: What to do.
+        remedy: What to do then.
 
     Raises:
         UsageError: Something could not be written.
@@ -181,11 +181,12 @@ def named_if_full(work_dir: str, remedy: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        file = error.filename or 'a file'
-        free = shutil.disk_usage(work_dir).free / MEGABYTE
+        folder = next(folder for folder in (Path(work_dir), *Path(work_dir).absolute().parents) if folder.is_dir())
+        free = shutil.disk_usage(folder).free / MEGABYTE
         raise UsageError(
-            f'{file} cannot be written ({error.strerror}); the disk of work_dir {work_dir} has {free:.1f} MB left. '
-            + remedy
+            f'{error.filename or "a file"} cannot be written ({error.strerror}). The disk of work_dir {work_dir} has '
+            f'{free:.1f} MB left; if that is enough, another one is full: of --out, --show-dir, TMPDIR, or /dev/shm, '
+            f'where the workers of data loaders leave batches. {remedy}'
         ) from error
 
 
@@ -221,7 +222,7 @@ def build_runner(cfg: Config) -> Runner:
     import_toolbox_before_the_runner(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     hide_known_warnings(cfg, runner.logger, runner.model)
-    tell_lost_pictures(runner)
+    write_pictures_or_raise(runner)
     return runner
 
 

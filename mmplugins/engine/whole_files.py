@@ -6,7 +6,6 @@ all, or an empty ``last_checkpoint``; a full disk likewise.
 """
 
 import logging
-import os
 import zipfile
 from pathlib import Path
 
@@ -14,14 +13,11 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import print_log
 from mmengine.runner import find_latest_checkpoint
 
+from mmplugins.files import NotWrittenError, write_whole
+
 NAME = 'mmplugins_whole'  # of the file backend
 PATTERNS = ('iter_*.pth', 'epoch_*.pth')
-MEGABYTE = 2**20
 GO_ON = 'The checkpoints before it are whole: make room, or make the folder writable, and go on with --resume'
-
-
-class NotWrittenError(OSError):
-    """A file could not be written; ``strerror`` names it, its size and the reason."""
 
 
 @register_backend(NAME, force=True)
@@ -49,34 +45,6 @@ class WholeFileBackend(LocalBackend):
     def remove(self, filepath: str | Path) -> None:
         """Removes a file as soon as the next one is written."""
         self._doomed.append(Path(filepath))
-
-
-def write_whole(data: bytes, path: Path) -> None:
-    """Writes a checkpoint beside its place, waits until it is on the disk, and moves it there.
-
-    A link is followed, and a device, such as ``/dev/null``, is written to as it is.
-
-    Raises:
-        NotWrittenError: The disk is full, or the folder cannot be made or written. What was at the path is there still.
-    """
-    place = path.resolve()
-    beside = place.with_name(f'.{place.name}.part')  # left by a kill, the resumed run writes over it
-    try:
-        if place.exists() and not place.is_file():
-            place.write_bytes(data)
-            return
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open('wb') as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(place)
-    except OSError as error:
-        _remove(beside)
-        raise NotWrittenError(
-            error.errno,
-            f'the checkpoint {path} of {len(data) / MEGABYTE:.1f} MB cannot be written ({error.strerror})',
-        ) from error
 
 
 def _remove(path: Path) -> None:

@@ -18,7 +18,7 @@ from mmengine.registry import DefaultScope
 
 from mmplugins.engine import launch
 from mmplugins.engine.launch import UsageError
-from mmplugins.engine.whole_files import NotWrittenError
+from mmplugins.files import NotWrittenError
 from mmplugins.functional.compat import VERSION
 
 
@@ -112,14 +112,14 @@ class TestCheckData:
 class TestNamedIfFull:
     @pytest.mark.parametrize('code', launch.NO_ROOM)
     def test_no_room(self, tmp_path, code):
-        reason = os.strerror(code)
-        with pytest.raises(UsageError) as error, launch.named_if_full(str(tmp_path), 'Make room'):
-            raise OSError(code, reason)
-        expected = (
-            rf'a file cannot be written \({reason}\); the disk of work_dir {tmp_path} has [\d.]+ MB left\. Make room'
-        )
-        assert re.fullmatch(expected, str(error.value))
-        with pytest.raises(UsageError, match=r'^/run/log cannot be'), launch.named_if_full(str(tmp_path), 'Make room'):
+        reason, remedy, gone = os.strerror(code), 'Make room', tmp_path / 'gone' / 'run'
+        for work_dir in (tmp_path, gone):
+            with pytest.raises(UsageError) as error, launch.named_if_full(str(work_dir), remedy):
+                raise OSError(code, reason)
+            start = rf'a file cannot be written \({reason}\)\. The disk of work_dir {work_dir} has [\d.]+ MB left; '
+            assert re.match(start, str(error.value))
+            assert str(error.value).endswith('leave batches. Make room')
+        with pytest.raises(UsageError, match=r'^/run/log cannot be'), launch.named_if_full(str(tmp_path), remedy):
             raise OSError(code, reason, '/run/log')
 
     def test_a_checkpoint_says_it_all(self, tmp_path):

@@ -1,5 +1,4 @@
 import errno
-import os
 import resource
 
 import pytest
@@ -8,7 +7,8 @@ from mmengine.fileio import get_file_backend
 from mmengine.runner import save_checkpoint
 
 from mmplugins.engine.launch import UsageError, check_work_dir
-from mmplugins.engine.whole_files import NAME, NotWrittenError, latest_whole, why_not_whole, write_whole
+from mmplugins.engine.whole_files import NAME, latest_whole, why_not_whole
+from mmplugins.files import NotWrittenError
 
 CHECKPOINT = {'state_dict': {'weight': torch.arange(20000.0)}, 'meta': {'iter': 2}}
 WHOLE = dict(backend=NAME)
@@ -78,31 +78,6 @@ def test_a_folder_that_is_none(tmp_path):
     with pytest.raises(NotWrittenError, match='cannot be written') as error:
         write(tmp_path / 'file' / 'iter_2.pth')
     assert error.value.errno in (errno.ENOTDIR, errno.EEXIST)
-
-
-def test_a_link_is_followed_and_a_folder_stays(tmp_path):
-    (tmp_path / 'far').mkdir()
-    (tmp_path / 'iter_2.pth').symlink_to(tmp_path / 'far' / 'iter_2.pth')
-    write(tmp_path / 'iter_2.pth')
-    assert (tmp_path / 'iter_2.pth').is_symlink()
-    assert why_not_whole(tmp_path / 'far' / 'iter_2.pth') is None
-    with pytest.raises(NotWrittenError, match=r'far of 0\.1 MB cannot be written \(Is a directory\)'):
-        write(tmp_path / 'far')
-    assert [path.name for path in (tmp_path / 'far').iterdir()] == ['iter_2.pth']
-
-
-def test_a_device_is_written_to(tmp_path):
-    """As a named pipe is, which anyone can make; nothing takes its place."""
-    pipe = tmp_path / 'pipe'
-    os.mkfifo(pipe)
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        write_whole(b'abc', pipe)
-        assert os.read(reader, 10) == b'abc'
-    finally:
-        os.close(reader)
-    assert [path.name for path in tmp_path.iterdir()] == ['pipe']
-    assert pipe.is_fifo()
 
 
 def test_the_work_dir_is_tried(tmp_path):

@@ -81,7 +81,9 @@ def fill_and_resume(disk: Path, folder: Path, times: int, seed: int = 0) -> Repo
     draw = random.Random(seed)
     data, log = make_data(folder / 'data'), folder / 'log'
     config = write_run(folder / 'config.py', data)
-    train(config, folder / 'whole', log)
+    failed, output = train(config, folder / 'whole', log)
+    if failed:
+        raise RuntimeError(f'a training that has room fails: {output[-3000:]}')
     expected = weights(folder / 'whole')
     checkpoint = -(-(folder / 'whole' / LAST).stat().st_size // BLOCK)
     stopped, lost, unclear, equal = [], [], [], True
@@ -138,13 +140,13 @@ def main() -> None:
         report = fill_and_resume(args.disk, Path(folder), args.times, args.seed)
     for output in report.unclear:
         print(output)
-    ended = sum(LINE not in line for line in report.stopped)
+    ended, most = sum(LINE not in line for line in report.stopped), max(report.lost, default=0)
     print(
         f'{len(report.stopped)} full disks, {ended} had room enough, {len(report.unclear)} without a clear line; most '
-        f'iterations lost: {max(report.lost)}, saved every {INTERVAL}; weights at the end equal those of a training '
+        f'iterations lost: {most}, saved every {INTERVAL}; weights at the end equal those of a training '
         f'that had room: {report.equal}'
     )
-    if report.unclear or max(report.lost) > INTERVAL or not report.equal:
+    if report.unclear or most > INTERVAL or not report.equal:
         sys.exit('something was lost, or not said')
 
 
