@@ -12,7 +12,9 @@ from mmplugins.hosts import problem_with
 if problem := problem_with('mmseg'):
     pytest.skip(problem, allow_module_level=True)
 
+import mmseg
 from mmengine.structures import PixelData
+from mmengine.utils import digit_version
 from mmseg.models.decode_heads import FCNHead
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
@@ -69,6 +71,8 @@ def scene(classes=5):
 @pytest.mark.parametrize('align_corners', [False, True])
 @pytest.mark.parametrize('loss', LOSSES)
 def test_equals_the_plain_head(loss, align_corners, each_path):
+    if loss == 'class weights' and digit_version(mmseg.__version__) < digit_version('1.3'):
+        pytest.skip('the cross entropy of mmsegmentation 1.2.2 has no class weight for ignored pixels, and raises')
     plain, ours = both({**FCN, 'loss_decode': LOSSES[loss], 'align_corners': align_corners, 'dropout_ratio': 0})
     features, data = scene()
     expected, found = (head.loss([features], data, None) for head in (plain, ours))
