@@ -181,12 +181,14 @@ def named_if_full(work_dir: str, remedy: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
+        if error.filename:
+            raise UsageError(f'{error.filename} cannot be written ({error.strerror}). {remedy}') from error
         folder = next(folder for folder in (Path(work_dir), *Path(work_dir).absolute().parents) if folder.is_dir())
         free = shutil.disk_usage(folder).free / MEGABYTE
         raise UsageError(
-            f'{error.filename or "a file"} cannot be written ({error.strerror}). The disk of work_dir {work_dir} has '
-            f'{free:.1f} MB left; if that is enough, another one is full: of --out, --show-dir, TMPDIR, or /dev/shm, '
-            f'where the workers of data loaders leave batches. {remedy}'
+            f'a file cannot be written ({error.strerror}). The disk of work_dir {work_dir} has {free:.1f} MB left; if '
+            'that is enough, another one is full: of --out, TMPDIR, or /dev/shm, where the workers of data loaders '
+            f'leave batches. {remedy}'
         ) from error
 
 

@@ -119,8 +119,9 @@ class TestNamedIfFull:
             start = rf'a file cannot be written \({reason}\)\. The disk of work_dir {work_dir} has [\d.]+ MB left; '
             assert re.match(start, str(error.value))
             assert str(error.value).endswith('leave batches. Make room')
-        with pytest.raises(UsageError, match=r'^/run/log cannot be'), launch.named_if_full(str(tmp_path), remedy):
+        with pytest.raises(UsageError) as error, launch.named_if_full(str(tmp_path), remedy):
             raise OSError(code, reason, '/run/log')
+        assert str(error.value) == f'/run/log cannot be written ({reason}). Make room'
 
     def test_a_checkpoint_says_it_all(self, tmp_path):
         with pytest.raises(UsageError, match=r'^iter_2, make room$'), launch.named_if_full(str(tmp_path), 'Do more'):
