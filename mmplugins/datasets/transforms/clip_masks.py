@@ -67,7 +67,7 @@ def has_colours(image: Image.Image) -> bool:
     """Tells whether an image has a palette with a colour that is not grey, as masks of object numbers have."""
     if image.mode != 'P':
         return False
-    palette = np.frombuffer(image.palette.tobytes() if image.palette.mode == 'RGB' else b'', np.uint8).reshape(-1, 3)
+    palette = np.array(image.getpalette('RGB') or (), np.uint8).reshape(-1, 3)
     return bool((palette != palette[:, :1]).any())
 
 
