@@ -47,12 +47,14 @@ def compiled_where_exact(function: Function) -> Function:
 
 
 def extremes(values: torch.Tensor) -> torch.Tensor:
-    """Returns the smallest and the largest of some values, detached, (2,); PyTorch 2.1 has neither for float16.
+    """Returns the smallest and the largest of some values, detached, (2,).
 
     Args:
         values: Of any real dtype and any shape but an empty one.
     """
-    values = values.detach()
-    if VERSION < (2, 3) and values.dtype == torch.float16:
-        values = values.float()
-    return torch.stack(values.aminmax())
+    return torch.stack(ordered(values.detach()).aminmax())
+
+
+def ordered(values: torch.Tensor) -> torch.Tensor:
+    """Brings values to a dtype of which PyTorch finds the smallest and the largest: 2.1 does not for half precision."""
+    return values.float() if VERSION < (2, 3) and values.dtype in (torch.float16, torch.bfloat16) else values

@@ -113,6 +113,7 @@ def test_every_loss_has_a_picture():
 
 
 def test_the_pictures_are_drawn_from_the_losses(tmp_path, monkeypatch):
+    pytest.importorskip('matplotlib', minversion='3.11', reason='older ones put labels elsewhere')
     module = drawing()
     monkeypatch.setattr('sys.argv', ['draw_losses.py', '--out', str(tmp_path)])
     module.main()

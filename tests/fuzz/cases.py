@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mmplugins.functional.compat import VERSION
 from mmplugins.functional.device import plain_path
 
 RUN: Counter = Counter()  # cases that ran, by component
@@ -85,6 +86,11 @@ def random_logits(generator: torch.Generator, shape, kind: str, dtype: torch.dty
     if kind == 'zero':
         x = torch.where(x > 0, 0.0, x)
     return x.clamp(-6e4, 6e4).to(dtype)
+
+
+def resized_on_cpu(dtype: torch.dtype) -> torch.dtype:
+    """A dtype, or bfloat16 in place of float16 where PyTorch does not resize it on the CPU."""
+    return torch.bfloat16 if dtype == torch.float16 and VERSION < (2, 3) else dtype
 
 
 def broken_at(x: Tensor, where: Tensor, value: float, generator: torch.Generator) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hypothesis import strategies as st
 
 from mmplugins.hosts import problem_with
-from tests.fuzz.cases import BOUNDS, BROKEN, DTYPES, SEEDS, fuzz, on_both_paths, random_logits
+from tests.fuzz.cases import BOUNDS, BROKEN, DTYPES, SEEDS, fuzz, on_both_paths, random_logits, resized_on_cpu
 
 if problem_with('mmdet'):
     pytest.skip(str(problem_with('mmdet')), allow_module_level=True)
@@ -45,7 +45,7 @@ ORIGINALS = st.tuples(st.integers(1, 200), st.integers(1, 200))
 def test_results_are_those_of_mmdet(
     seed, queries, classes, size, cut, original, kind, dtype, broken, low, rescale, filtered, thresholds
 ):
-    generator = torch.Generator().manual_seed(seed)
+    generator, dtype = torch.Generator().manual_seed(seed), resized_on_cpu(dtype)
     scores = random_logits(generator, (1, queries, sum(classes) + 1), 'normal', dtype)
     masks = random_logits(generator, (1, queries, *size), kind, dtype)
     if broken is not None:

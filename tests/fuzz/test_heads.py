@@ -12,7 +12,17 @@ from mmengine.structures import InstanceData, PixelData
 from mmplugins.hosts import problem_with
 from mmplugins.registry import MODELS
 from tests.fuzz import mask_references, pixel_references, set_references
-from tests.fuzz.cases import DTYPES, LAYOUTS, SEEDS, close, fuzz, layout, on_both_paths, random_logits
+from tests.fuzz.cases import (
+    DTYPES,
+    LAYOUTS,
+    SEEDS,
+    close,
+    fuzz,
+    layout,
+    on_both_paths,
+    random_logits,
+    resized_on_cpu,
+)
 from tests.models.losses.set_scenes import total
 
 for host in ('mmdet', 'mmseg'):
@@ -297,6 +307,7 @@ def fpn_head(low_resolution, align_corners):
 
 def check_semantic_losses(low_resolution, seed, images, low, size, dtype, kind, ignored, align_corners):
     generator = torch.Generator().manual_seed(seed)
+    dtype = resized_on_cpu(dtype)
     logits = layout(random_logits(generator, (images, 4, *low), 'normal', dtype), kind)
     label = torch.randint(0, 4, (images, *size), generator=generator)
     label[torch.rand(label.shape, generator=generator) < ignored] = 255

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmplugins.functional.compat import autocast_dtype
+from mmplugins.functional.compat import autocast_dtype, ordered
 from mmplugins.functional.device import zeros_buffer
 
 _SMALL = 256  # height and width together up to which torch's CPU kernel may be another one; torch's own limit is 128
@@ -69,7 +69,7 @@ class ResizedMasks:
         """Whether all logits of some queries, int64 (K,), are finite."""
         if not self.logits[0].numel() or not len(queries):
             return True
-        least, most = self.logits.flatten(1).aminmax(dim=1)
+        least, most = ordered(self.logits).flatten(1).aminmax(dim=1)
         return bool((torch.isfinite(least) & torch.isfinite(most))[queries].all())
 
     def one(self, query: int) -> Tensor:

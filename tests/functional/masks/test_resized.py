@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmplugins.functional.masks.resized import ResizedMasks
+from tests.precisions import FLOAT16
 
 LENGTHS = st.one_of(st.integers(1, 40), st.integers(100, 200))
 SIZES = st.tuples(LENGTHS, LENGTHS)
@@ -62,7 +63,7 @@ def test_a_region_is_as_small_as_its_tiles_and_may_be_empty():
     assert (rows, columns) == (slice(34, 50), slice(50, 66))
 
 
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize('dtype', [torch.bfloat16, FLOAT16, torch.float64])
 def test_other_precisions(dtype):
     masks, expected = resized((9, 13), ((36, 52), (35, 50)), ((70, 49), (70, 49)), dtype=dtype)
     window = slice(3, 20), slice(10, 30)

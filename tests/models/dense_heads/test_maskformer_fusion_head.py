@@ -17,6 +17,7 @@ from mmplugins.functional.device import plain_path
 from mmplugins.functional.upsampled import UpsampledLogits
 from mmplugins.models.dense_heads import MaskFormerFusionHead
 from tests.models.mask_models import build, raw_batch, small_detector
+from tests.precisions import FLOAT16
 
 THINGS, STUFF = 4, 2
 PATHS = pytest.mark.parametrize('path', [nullcontext, plain_path])
@@ -101,7 +102,7 @@ def test_thresholds(score, iou, filtered, seed, path):
 
 
 @PATHS
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize('dtype', [torch.bfloat16, FLOAT16, torch.float64])
 def test_other_precisions(dtype, path):
     with path():
         assert_equal(*both(*logits(dtype=dtype)))
