@@ -10,6 +10,7 @@ from tests.toolboxes import need
 CODE = """
 import importlib, pkgutil, sys, warnings
 import torch
+import torch._dynamo  # of PyTorch 2.6, it cannot be imported under another default device
 warnings.simplefilter('ignore')
 torch.set_default_device('meta')
 import mmplugins
