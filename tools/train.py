@@ -25,14 +25,13 @@ from mmplugins.engine.launch import (
     build_runner,
     check_checkpoint,
     check_data,
-    check_work_dir,
     leave_process_group,
     load_config,
-    named_if_full,
     type_name,
 )
 from mmplugins.engine.run_record import RunRecordHook
 from mmplugins.engine.whole_files import GO_ON, latest_whole
+from mmplugins.engine.work_dirs import check_work_dir, named_if_full
 
 
 def main(argv: Sequence[str] | None = None) -> None:

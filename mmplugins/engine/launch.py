@@ -4,18 +4,14 @@ Imports mmengine and torch only, so that a config of any toolbox runs with the t
 UsageError before anything is trained.
 """
 
-import errno
 import gc
 import os
-import shutil
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
-from tempfile import TemporaryFile
 
 import numpy as np
 import torch
@@ -26,15 +22,12 @@ from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 from torch import distributed
 
-from mmplugins.files import MEGABYTE, NotWrittenError
 from mmplugins.functional.compat import VERSION
 
 from .cfg_options import CfgOptions
 from .config_styles import ConfigError, read_config
 from .known_warnings import hide_known_warnings, import_toolbox_before_the_runner
 from .pictures import write_pictures_or_raise
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class UsageError(Exception):
@@ -145,51 +138,6 @@ def _data_roots(node: object, key: str) -> Iterator[tuple[str, str]]:
             yield f'{key}.data_root', root
         for name in ('dataset', 'datasets'):
             yield from _data_roots(node.get(name), f'{key}.{name}')
-
-
-def check_work_dir(cfg: Config) -> None:
-    """Raises UsageError if files cannot be written to the work dir, which is made."""
-    try:
-        Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=cfg.work_dir) as file:
-            file.write(b'x')
-            file.flush()
-    except OSError as error:
-        raise UsageError(
-            f'work_dir {cfg.work_dir} cannot be written ({error.strerror}); choose another with --work-dir, or make '
-            'room'
-        ) from error
-
-
-@contextmanager
-def named_if_full(work_dir: str, remedy: str) -> Iterator[None]:
-    """Says what to do where a run stops because the disk is full, or has become read-only.
-
-    Of a write into an open file, such as a log or ``last_checkpoint``, Python's error tells neither file nor folder.
-
-    Args:
-        work_dir: Where the run writes.
-        remedy: What to do then.
-
-    Raises:
-        UsageError: Something could not be written.
-    """
-    try:
-        yield
-    except NotWrittenError as error:
-        raise UsageError(error.strerror) from error
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        if error.filename:
-            raise UsageError(f'{error.filename} cannot be written ({error.strerror}). {remedy}') from error
-        folder = next(folder for folder in (Path(work_dir), *Path(work_dir).absolute().parents) if folder.is_dir())
-        free = shutil.disk_usage(folder).free / MEGABYTE
-        raise UsageError(
-            f'a file cannot be written ({error.strerror}). The disk of work_dir {work_dir} has {free:.1f} MB left; if '
-            'that is enough, another one is full: of --out, TMPDIR, or /dev/shm, where the workers of data loaders '
-            f'leave batches. {remedy}'
-        ) from error
 
 
 def check_checkpoint(path: str, what: str) -> None:

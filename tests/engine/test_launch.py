@@ -1,9 +1,7 @@
 """What the tools share, without a run."""
 
-import errno
 import io
 import os
-import re
 from argparse import ArgumentParser, Namespace
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +16,6 @@ from mmengine.registry import DefaultScope
 
 from mmplugins.engine import launch
 from mmplugins.engine.launch import UsageError
-from mmplugins.files import NotWrittenError
 from mmplugins.functional.compat import VERSION
 
 
@@ -107,31 +104,6 @@ class TestCheckData:
     )
     def test_what_is_not_on_this_machine_is_not_checked(self, dataset):
         launch.check_data(Config(dict(test_dataloader=dict(dataset=dataset))), 'test_dataloader', 'val_dataloader')
-
-
-class TestNamedIfFull:
-    @pytest.mark.parametrize('code', launch.NO_ROOM)
-    def test_no_room(self, tmp_path, code):
-        reason, remedy, gone = os.strerror(code), 'Make room', tmp_path / 'gone' / 'run'
-        for work_dir in (tmp_path, gone):
-            with pytest.raises(UsageError) as error, launch.named_if_full(str(work_dir), remedy):
-                raise OSError(code, reason)
-            start = rf'a file cannot be written \({reason}\)\. The disk of work_dir {work_dir} has [\d.]+ MB left; '
-            assert re.match(start, str(error.value))
-            assert str(error.value).endswith('leave batches. Make room')
-        with pytest.raises(UsageError) as error, launch.named_if_full(str(tmp_path), remedy):
-            raise OSError(code, reason, '/run/log')
-        assert str(error.value) == f'/run/log cannot be written ({reason}). Make room'
-
-    def test_a_checkpoint_says_it_all(self, tmp_path):
-        with pytest.raises(UsageError, match=r'^iter_2, make room$'), launch.named_if_full(str(tmp_path), 'Do more'):
-            raise NotWrittenError(errno.EACCES, 'iter_2, make room')
-
-    def test_other_errors_come_out(self, tmp_path):
-        with pytest.raises(FileNotFoundError), launch.named_if_full(str(tmp_path), 'Make room'):
-            (tmp_path / 'gone').read_text()
-        with pytest.raises(ZeroDivisionError), launch.named_if_full(str(tmp_path), 'Make room'):
-            1 / 0  # noqa: B018 (the error)
 
 
 def test_check_checkpoint(tmp_path):

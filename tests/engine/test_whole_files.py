@@ -6,7 +6,6 @@ import torch
 from mmengine.fileio import get_file_backend
 from mmengine.runner import save_checkpoint
 
-from mmplugins.engine.launch import UsageError, check_work_dir
 from mmplugins.engine.whole_files import NAME, latest_whole, why_not_whole
 from mmplugins.files import NotWrittenError
 
@@ -78,16 +77,6 @@ def test_a_folder_that_is_none(tmp_path):
     with pytest.raises(NotWrittenError, match='cannot be written') as error:
         write(tmp_path / 'file' / 'iter_2.pth')
     assert error.value.errno in (errno.ENOTDIR, errno.EEXIST)
-
-
-def test_the_work_dir_is_tried(tmp_path):
-    from mmengine.config import Config
-
-    check_work_dir(Config(dict(work_dir=str(tmp_path / 'new'))))
-    assert not any((tmp_path / 'new').iterdir())
-    (tmp_path / 'file').touch()
-    with pytest.raises(UsageError, match=r'work_dir .*file/run cannot be written \(Not a directory\); choose another'):
-        check_work_dir(Config(dict(work_dir=str(tmp_path / 'file' / 'run'))))
 
 
 class TestLatestWhole:
