@@ -1,6 +1,7 @@
 """Files that are whole or not there."""
 
 import contextlib
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -16,7 +17,7 @@ def write_whole(data: bytes, path: Path) -> None:
     """Writes a checkpoint beside its place, waits until it is on the disk, and moves it there.
 
     A link is followed, a file that was there gives its mode, and what is no file, such as ``/dev/null`` or a pipe, is
-    written to as it is. One process at a time writes to a path.
+    written to as it is. A file that may not be written stays. One process at a time writes to a path.
 
     Args:
         data: Content of the file.
@@ -31,6 +32,8 @@ def write_whole(data: bytes, path: Path) -> None:
         if path.exists() and not path.is_file():
             path.write_bytes(data)
             return
+        if place.exists() and not os.access(place, os.W_OK):  # else it would be replaced, which its folder allows
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         place.parent.mkdir(parents=True, exist_ok=True)
         with beside.open('wb') as file:
             if place.exists():

@@ -22,6 +22,16 @@ def test_a_new_file_and_an_old_one(tmp_path):
     assert names(tmp_path / 'new') == ['ours.pth']
 
 
+def test_a_file_that_may_not_be_written_stays(tmp_path, monkeypatch):
+    path = tmp_path / 'ours.pth'
+    path.write_bytes(b'abc')
+    monkeypatch.setattr(os, 'access', lambda *_: False)  # root may write everything
+    with pytest.raises(NotWrittenError, match=r'ours\.pth of 0\.0 MB cannot be written \(Permission denied\)$'):
+        write_whole(b'de', path)
+    assert path.read_bytes() == b'abc'
+    assert names(tmp_path) == ['ours.pth']
+
+
 def test_a_link_is_followed(tmp_path):
     (tmp_path / 'far').mkdir()
     (tmp_path / 'ours.pth').symlink_to(tmp_path / 'far' / 'theirs.pth')
